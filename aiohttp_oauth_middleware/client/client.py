@@ -1,0 +1,366 @@
+"""The client: who we are at one authorization server, and one small method for each of its endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from yarl import URL
+
+from ..clock import Clock, SystemClock
+from ..errors import ConfigurationError, InvalidClient, OAuthError, TokenResponseError, TokenUnavailable
+from ..flight import Flights, outlast
+from ..protocol.client_auth import ClientAuthentication, ClientSecret, NoAuthentication
+from ..protocol.endpoint import EndpointRequest, EndpointResponse, Hook, HookPoint
+from ..protocol.grants import Grant, RefreshToken, joined_scope
+from ..protocol.metadata import ServerMetadata, absolute_url, require_tls
+from ..protocol.quirks import Quirks
+from ..protocol.token_response import error_response, parse_object, parse_token_response
+from ..token import Token
+from ..value import Secret
+from .discovery import discover
+from .transport import SessionFactory, exchange
+
+__all__ = ("Client",)
+
+TOKEN_BODY_LIMIT = 64 * 1024
+METADATA_BODY_LIMIT = 1024 * 1024
+
+
+class Client:
+    """Who we are at one authorization server: its metadata, our ``client_id``, and how we prove it.
+
+    It holds no session and no loop: it may be made at import time, and used from several loops and threads.
+
+    :param server: the issuer, whose metadata is then discovered at first need, or the :class:`ServerMetadata` itself.
+    :param client_id: as the server registered it.
+    :param authentication: :class:`ClientSecret`, :class:`ClientSecretBasic`, :class:`ClientSecretPost`, a class of your own, or
+        None for a public client.
+    :param metadata_issuer: what the server's metadata calls its issuer, where that is not the URL at which it is published and
+        you trust it all the same; see :rfc:`8414#section-3.3`.
+    :param quirks: what this server does otherwise than the RFCs.
+    :param session_factory: makes the :class:`aiohttp.ClientSession` for the exchanges with this server: for a proxy, a private
+        CA, a resolver, a User-Agent. It is called on another event loop, so make session and connector inside of it.
+    :param timeout: seconds for one exchange, from the connection to the last byte.
+    :param hooks: run in this order, on requests and answers at the points they name.
+    :param insecure_http: allow endpoints over plain http beyond this machine: for a closed container network.
+    :param token_body_limit: bytes of a token answer that are read.
+    :param metadata_body_limit: bytes of a metadata document that are read.
+    :param clock: where the time comes from.
+    :raises ConfigurationError: where an argument can't work.
+    """
+
+    def __init__(
+        self,
+        server: str | ServerMetadata,
+        client_id: str,
+        authentication: ClientAuthentication | None = None,
+        *,
+        metadata_issuer: str | None = None,
+        quirks: Quirks | None = None,
+        session_factory: SessionFactory | None = None,
+        timeout: float = 30.0,
+        hooks: Iterable[Hook] = (),
+        insecure_http: bool = False,
+        token_body_limit: int = TOKEN_BODY_LIMIT,
+        metadata_body_limit: int = METADATA_BODY_LIMIT,
+        clock: Clock | None = None,
+    ) -> None:
+        if not isinstance(server, str | ServerMetadata):
+            raise ConfigurationError("Client: server must be the issuer's URL or a ServerMetadata")
+        if not isinstance(client_id, str) or not client_id or not client_id.isprintable():
+            raise ConfigurationError("Client: client_id must be a non-empty string of printable characters")
+        if isinstance(authentication, str | Secret):
+            raise ConfigurationError("Client: authentication must be an object such as ClientSecret(…), not the secret itself")
+        if authentication is not None and (
+            isinstance(authentication, type) or not isinstance(authentication, ClientAuthentication)
+        ):
+            raise ConfigurationError("Client: authentication must have a method authenticate(request, client_id, supported)")
+        if not timeout > 0:
+            raise ConfigurationError("Client: timeout must be a positive number of seconds")
+        if min(token_body_limit, metadata_body_limit) < 1:
+            raise ConfigurationError("Client: body limits must be positive numbers of bytes")
+        if session_factory is not None and not callable(session_factory):
+            raise ConfigurationError("Client: session_factory must be a callable that makes a new ClientSession")
+        if metadata_issuer is not None and not isinstance(server, str):
+            raise ConfigurationError("Client: metadata_issuer only goes with an issuer that is discovered")
+        self.client_id = client_id
+        self.authentication: ClientAuthentication = authentication if authentication is not None else NoAuthentication()
+        self.quirks = quirks if quirks is not None else Quirks()
+        self.timeout = timeout
+        self.hooks = tuple(hooks)
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        if not all(isinstance(hook, Hook) for hook in self.hooks):
+            raise ConfigurationError("Client: hooks must be Hook(…) values")
+        self._insecure_http = insecure_http
+        self._session_factory = session_factory
+        self._token_body_limit = token_body_limit
+        self._metadata_body_limit = metadata_body_limit
+        self._metadata: ServerMetadata | None = None
+        self._working_candidate = 0
+        self._discoveries: Flights[ServerMetadata] = Flights()
+        if isinstance(server, str):
+            issuer = absolute_url("Client: server", server)
+            # RFC 8414 section 2, issuer: "a URL that uses the "https" scheme and has no query or fragment components"
+            if issuer.raw_query_string or "?" in server:
+                raise ConfigurationError("Client: server, the issuer, must not have a query (RFC 8414 section 2)")
+            require_tls("Client: server", issuer, insecure_http)
+            self.issuer: str | None = server
+            self._expected_issuer = metadata_issuer or server
+        else:
+            self.issuer = server.issuer
+            self._metadata = server
+            for name in ServerMetadata._fields:
+                if name.endswith("_endpoint") and (url := getattr(server, name)) is not None:
+                    require_tls(f"Client: the metadata's {name}", URL(url, encoded=True), insecure_http)
+
+    def __repr__(self) -> str:
+        return f"<Client {self.client_id!r} at {self.server!r}>"
+
+    @property
+    def server(self) -> str:
+        """The issuer, or, where the metadata names none, the token endpoint."""
+        return self.issuer or (self._metadata.token_endpoint if self._metadata else None) or ""
+
+    @property
+    def public(self) -> bool:
+        """Whether this client authenticates with nothing, as :rfc:`6749#section-2.1` says of one that can't keep a secret."""
+        return isinstance(self.authentication, NoAuthentication)
+
+    async def fingerprint(self) -> str:
+        """A digest of the secret as it is now, to tell whether it has been changed; empty where there is none to read."""
+        secret = getattr(self.authentication, "secret", None)
+        try:
+            return hashlib.sha256((await secret.read()).encode()).hexdigest() if isinstance(secret, Secret) else ""
+        except Exception:
+            return ""
+
+    async def metadata(self, *, refresh: bool = False) -> ServerMetadata:
+        """The server's metadata, discovered once and kept.
+
+        :param refresh: discover it anew.
+        :raises DiscoveryError: there is none, or it names another issuer.
+        :raises TokenUnavailable: the server can't answer now.
+        """
+        if self._metadata is None or (refresh and self.issuer is not None and self._discovers):
+            return await self._discoveries.join("metadata", lambda flight: self._discover())
+        return self._metadata
+
+    @property
+    def _discovers(self) -> bool:
+        return hasattr(self, "_expected_issuer")
+
+    async def _discover(self) -> ServerMetadata:
+        assert self.issuer is not None
+        self._metadata = await discover(
+            self.issuer,
+            self._fetch_document,
+            expected_issuer=self._expected_issuer,
+            insecure_http=self._insecure_http,
+            now=self.clock.time(),
+        )
+        return self._metadata
+
+    async def _fetch_document(self, request: EndpointRequest, name: str) -> EndpointResponse:
+        return await exchange(
+            request,
+            name=name,
+            timeout=self.timeout,
+            body_limit=self._metadata_body_limit,
+            session_factory=self._session_factory,
+        )
+
+    async def fetch_token(self, grant: Grant, *, shutdown_grace: float = 0.0) -> Token:
+        """One request to the token endpoint; :rfc:`6749#section-3.2`. It is never repeated.
+
+        :param grant: how the token is earned.
+        :param shutdown_grace: for so many seconds a cancellation of the caller waits for the answer.
+        :raises ErrorResponse: the server said no: :class:`InvalidGrant`, :class:`InvalidClient`, or another.
+        :raises TokenUnavailable: it could not answer now.
+        :raises TokenResponseError: its answer makes no sense.
+        """
+        return await self._token_request(grant, "access_token", None, shutdown_grace)
+
+    async def refresh(
+        self,
+        token: Token | str,
+        *,
+        scope: str | Iterable[str] | None = None,
+        resource: str | Iterable[str] = (),
+        extra: Mapping[str, str] | None = None,
+        shutdown_grace: float = 0.0,
+    ) -> Token:
+        """A new token for the refresh token of *token*; :rfc:`6749#section-6`. It is sent once.
+
+        The new token keeps the refresh token and the scope of the old one where the answer brings none.
+
+        :param scope: to ask for less than was granted.
+        """
+        old = token if isinstance(token, Token) else None
+        refresh_token = token.refresh_token if isinstance(token, Token) else token
+        if not refresh_token:
+            raise ConfigurationError("Client.refresh: this token has no refresh token")
+        wanted = joined_scope(scope)
+        # RFC 6749 section 6: "The requested scope MUST NOT include any scope not originally granted by the resource owner".
+        if wanted and old is not None and old.scope and not set(wanted.split()) <= old.scopes:
+            raise ConfigurationError("Client.refresh: scope must not go beyond what was granted (RFC 6749 section 6)")
+        if wanted is None and old is not None and self.quirks.scope_on_refresh:
+            wanted = old.scope
+        grant = RefreshToken(Secret(refresh_token), scope=wanted, resource=resource, extra=extra or {})
+        return await self._token_request(grant, "refresh_token", old, shutdown_grace)
+
+    async def revoke(self, token: Token | str, hint: str | None = None) -> None:
+        """Tell the server that *token* is not needed any more; :rfc:`7009#section-2.1`.
+
+        :param token: of a :class:`Token` the refresh token is revoked, or, where it has none, the access token.
+        :param hint: ``"access_token"`` or ``"refresh_token"``, for a string.
+        """
+        if isinstance(token, Token):
+            hint = "refresh_token" if token.refresh_token else "access_token"
+            token = token.refresh_token or token.access_token
+        response, secrets = await self._endpoint_request("revocation", token, hint, "revoke_token_request")
+        # RFC 7009 section 2.2: "The authorization server responds with HTTP status code 200 if the token has been revoked
+        # successfully or if the client submitted an invalid token."
+        data = parse_object(response)
+        if error := error_response(response, data, now=self.clock.time(), secrets=secrets, endpoint="the revocation endpoint"):
+            raise error
+
+    async def introspect(self, token: Token | str, hint: str | None = None) -> Mapping[str, Any]:
+        """What the server knows of *token*; :rfc:`7662#section-2`. ``["active"]`` is always there, a bool.
+
+        :param token: of a :class:`Token` the access token is meant.
+        :param hint: ``"access_token"`` or ``"refresh_token"``.
+        """
+        if isinstance(token, Token):
+            token, hint = token.access_token, hint or "access_token"
+        response, secrets = await self._endpoint_request("introspection", token, hint, "introspect_token_request")
+        data = parse_object(response)
+        if error := error_response(
+            response, data, now=self.clock.time(), secrets=secrets, endpoint="the introspection endpoint"
+        ):
+            raise error
+        # RFC 7662 section 2.2: "active REQUIRED. Boolean indicator of whether or not the presented token is currently active."
+        if data is None or not isinstance(data.get("active"), bool):
+            raise TokenResponseError(
+                f"the answer of the introspection endpoint, {response.status}, has no boolean 'active'",
+                rule="RFC 7662 section 2.2",
+                status=response.status,
+            )
+        return data
+
+    async def _token_request(self, grant: Grant, kind: str, previous: Token | None, shutdown_grace: float) -> Token:
+        if isinstance(grant, type) or not isinstance(grant, Grant):
+            raise ConfigurationError("Client.fetch_token: grant must be a grant, such as ClientCredentials()")
+        if grant.grant_type == "client_credentials" and self.public:
+            # RFC 6749 section 4.4: "The client credentials grant type MUST only be used by confidential clients."
+            raise ConfigurationError("the client_credentials grant needs a client with authentication (RFC 6749 section 4.4)")
+        metadata = await self.metadata()
+        if metadata.token_endpoint is None:
+            raise ConfigurationError(f"the metadata of {self.server} has no token_endpoint; give one in ServerMetadata(…)")
+        while True:
+            request = EndpointRequest(metadata.token_endpoint, [("grant_type", grant.grant_type), *grant.parameters()])
+            request.encoding = self.quirks.request_encoding
+            request.method = "GET" if request.encoding == "query" else "POST"
+            candidate = self._working_candidate
+            before: HookPoint = "refresh_token_request" if kind == "refresh_token" else "access_token_request"
+            await self._complete(request, "token", metadata, before)
+            sent_at = self.clock.time()
+            response = await outlast(self._exchange(request, "token", self._token_body_limit), shutdown_grace)
+            point: HookPoint = "refresh_token_response" if kind == "refresh_token" else "access_token_response"
+            for hook in self.hooks:
+                if hook.point == point:
+                    response = await self._rewritten(hook, response)
+            scope = getattr(grant, "scope", None) or (previous.scope if previous else None)
+            try:
+                return parse_token_response(
+                    response,
+                    sent_at=sent_at,
+                    scope=scope,
+                    refresh_token=previous.refresh_token if previous else None,
+                    quirks=self.quirks,
+                    secrets=request.secrets(),
+                )
+            except InvalidClient:
+                if not self._try_next_method(candidate, metadata.methods_supported("token")):
+                    raise
+
+    def _try_next_method(self, refused: int, supported: tuple[str, ...]) -> bool:
+        """Whether there is another authentication method to try after the one of index *refused*."""
+        if not isinstance(self.authentication, ClientSecret) or not self.authentication.probe:
+            return False
+        if self._working_candidate == refused:
+            self._working_candidate = (refused + 1) % len(self.authentication.candidates(supported))
+        # Back at the first one, all have been refused.
+        return self._working_candidate != 0
+
+    async def _endpoint_request(
+        self, endpoint: str, token: str, hint: str | None, point: HookPoint
+    ) -> tuple[EndpointResponse, list[str]]:
+        metadata = await self.metadata()
+        url: str | None = getattr(metadata, f"{endpoint}_endpoint")
+        if url is None:
+            raise ConfigurationError(f"the metadata of {self.server} has no {endpoint}_endpoint")
+        if not token:
+            raise ConfigurationError(f"Client: there is no token to send to the {endpoint} endpoint")
+        request = EndpointRequest(url, [("token", Secret(token))])
+        if hint is not None:
+            request.form.append(("token_type_hint", hint))
+        await self._complete(request, endpoint, metadata, point)
+        return await self._exchange(request, endpoint, self._token_body_limit), request.secrets()
+
+    async def _complete(self, request: EndpointRequest, endpoint: str, metadata: ServerMetadata, point: HookPoint) -> None:
+        """Authenticate *request* and let the hooks see it; after that nothing of the user's is called any more."""
+        supported = metadata.methods_supported(endpoint)
+        authentication = self.authentication
+        if isinstance(authentication, ClientSecret):
+            authentication = authentication.candidates(supported)[self._working_candidate]
+        try:
+            await authentication.authenticate(request, self.client_id, supported)
+            if self.quirks.client_id_in_body and not any(name == "client_id" for name, _ in request.form):
+                request.form.append(("client_id", self.client_id))
+            request.headers.setdefault("Accept", "application/json")
+            request.headers.setdefault("Accept-Encoding", "identity")
+            if request.method != "GET":
+                label = "application/json" if request.encoding == "json" else "application/x-www-form-urlencoded"
+                request.headers.setdefault("Content-Type", label)
+            for hook in self.hooks:
+                if hook.point == point:
+                    answer = hook.function(request)  # type: ignore[arg-type]
+                    if inspect.isawaitable(answer):
+                        await answer
+            await request.settle()
+        except OAuthError:
+            raise
+        except Exception as error:
+            raise TokenUnavailable(
+                f"the request to the {endpoint} endpoint was not sent: a secret's callable, the authentication or a hook "
+                f"raised {type(error).__name__}"
+            ) from error
+        require_tls(f"the {endpoint} endpoint", absolute_url(f"the {endpoint} endpoint", request.url), self._insecure_http)
+
+    async def _rewritten(self, hook: Hook, response: EndpointResponse) -> EndpointResponse:
+        try:
+            answer = hook.function(response)  # type: ignore[arg-type]
+            if inspect.isawaitable(answer):
+                answer = await answer
+        except OAuthError:
+            raise
+        except Exception as error:
+            raise TokenResponseError(
+                f"the hook at {hook.point} raised {type(error).__name__}", status=response.status
+            ) from error
+        if not isinstance(answer, EndpointResponse):
+            raise TokenResponseError(f"the hook at {hook.point} returned no EndpointResponse", status=response.status)
+        return answer
+
+    def _exchange(self, request: EndpointRequest, endpoint: str, body_limit: int) -> asyncio.Future[EndpointResponse]:
+        return exchange(
+            request,
+            name=f"the {endpoint} endpoint",
+            timeout=self.timeout,
+            body_limit=body_limit,
+            session_factory=self._session_factory,
+        )

@@ -1,0 +1,137 @@
+"""May this URL have the token? It is asked at every call, for a middleware runs once for each redirect hop."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from yarl import URL
+
+from ..errors import ConfigurationError, InsecureTransport
+from ..protocol.metadata import is_loopback
+
+__all__ = ("Gate", "Origins")
+
+Origins = str | URL | Iterable[str | URL] | Callable[[URL], bool]
+
+_Origin = tuple[str, str | None, int | None]
+
+_SECURE: Final = frozenset({"https", "wss"})
+_SIBLINGS: Final = {"https": ("https", "wss"), "wss": ("https", "wss"), "http": ("http", "ws"), "ws": ("http", "ws")}
+_DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?=/|\Z)|\\|%5c|%2f", re.IGNORECASE)
+
+_log = logging.getLogger("aiohttp_oauth_middleware")
+
+
+class Gate:
+    """The origins to which a token may go.
+
+    An origin is the scheme (``ws`` counts as ``http``, ``wss`` as ``https``), the host as it is written, and the port. Two
+    URLs are compared by these three, never by ``URL.origin()``, for which an explicit default port is another origin.
+
+    :param origins: origins, or URLs with a path, which then is a prefix by whole segments; or a callable that decides; or None,
+        and then the first origin that a token goes to is pinned.
+    :param insecure_http: let tokens travel over plain http beyond this machine.
+    """
+
+    __slots__ = ("_decide", "_foreign_seen", "_insecure_http", "_pin", "_prefixes")
+
+    def __init__(self, origins: Origins | None, *, insecure_http: bool = False) -> None:
+        self._insecure_http = insecure_http
+        self._decide: Callable[[URL], bool] | None = None
+        # Origin → path prefixes, or None where every path is allowed.
+        self._prefixes: dict[_Origin, tuple[str, ...] | None] = {}
+        self._pin = origins is None
+        self._foreign_seen = False
+        if origins is None:
+            return
+        if callable(origins):
+            self._decide = origins
+            return
+        entries = [origins] if isinstance(origins, str | URL) else list(origins)
+        if not entries:
+            raise ConfigurationError("origins is empty: the token could go nowhere")
+        for entry in entries:
+            self._allow(_parsed(entry))
+
+    def __repr__(self) -> str:
+        if self._decide is not None:
+            return "by a callable"
+        return ", ".join(sorted({f"{s}://{h}:{p}" for s, h, p in self._prefixes})) or "none yet"
+
+    def allows(self, url: URL) -> bool:
+        """Whether a token may go to *url*; the first call pins where no origins were given.
+
+        :raises InsecureTransport: it would go over plain http beyond this machine.
+        """
+        try:
+            prefixes = self._prefixes[url.scheme, url.raw_host, url.port]
+        except KeyError:
+            return self._allows_unknown(url)
+        return prefixes is None or _under(url.raw_path, prefixes)
+
+    def _allows_unknown(self, url: URL) -> bool:
+        if self._decide is not None:
+            if not self._decide(url):
+                return False
+            self._check_transport(url)
+            return True
+        if self._pin:
+            self._check_transport(url)
+            self._pin = False
+            self._allow(url.with_path("/"))
+            _log.warning(
+                "no origins= were given: from now on the token goes to %s://%s:%s only; name them to choose yourself",
+                url.scheme,
+                url.raw_host,
+                url.port,
+            )
+            return True
+        if not self._foreign_seen:
+            self._foreign_seen = True
+            _log.warning(
+                "a request to %s://%s:%s is sent without the token: it is outside the origins; this is said once",
+                url.scheme,
+                url.raw_host,
+                url.port,
+            )
+        return False
+
+    def _allow(self, url: URL) -> None:
+        self._check_transport(url)
+        path = url.raw_path.rstrip("/")
+        for scheme in _SIBLINGS[url.scheme]:
+            origin = (scheme, url.raw_host, url.port)
+            known = self._prefixes.get(origin, ())
+            self._prefixes[origin] = None if not path or known is None else (*known, path)
+
+    def _check_transport(self, url: URL) -> None:
+        # RFC 6750 section 5.3: "Clients MUST always use TLS (https) or equivalent transport security when making requests with
+        # bearer tokens."
+        if url.scheme not in _SECURE and not self._insecure_http and not is_loopback(url.raw_host):
+            raise InsecureTransport(
+                f"the token would go over plain {url.scheme} to {url.raw_host}: use https, or say insecure_http=True in a "
+                "closed network"
+            )
+
+
+def _parsed(entry: object) -> URL:
+    try:
+        url = entry if isinstance(entry, URL) else URL(entry)  # type: ignore[arg-type]
+        plain = url.raw_user is None and url.raw_password is None and not url.raw_query_string and not url.raw_fragment
+        if plain and url.scheme in _SIBLINGS and url.raw_host and url.port is not None:
+            return url
+    except (ValueError, TypeError):
+        pass
+    raise ConfigurationError(
+        "origins must be absolute http(s) URLs such as 'https://api.example.com', without user, query and fragment"
+    )
+
+
+def _under(path: str, prefixes: tuple[str, ...]) -> bool:
+    # A server may resolve what yarl left in an encoded URL: /reports/%2e%2e/admin lies under /reports in letter only.
+    if _DOT_SEGMENT.search(path):
+        return False
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)

@@ -1,0 +1,263 @@
+"""The middleware for OAuth 2 tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Final
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, TraceConfig, hdrs
+from multidict import MultiMapping
+from yarl import URL
+
+from ..errors import ConfigurationError, OAuthError, TokenUnavailable
+from ..protocol.challenge import Challenge, parse_challenges
+from ..sources.source import Refusal, TokenSource
+from ..token import Token
+from .gate import Gate, Origins
+from .placement import BearerHeader, Header, Placement
+from .resend import can_send_again, discard, was_consumed
+
+__all__ = ("OAuth2Auth",)
+
+# Tokens younger than this may not have reached every server of the resource yet.
+_NEWBORN: Final = 10.0
+_EXPIRED: Final = (Challenge("bearer", {"error": "invalid_token"}),)
+
+_log = logging.getLogger("aiohttp_oauth_middleware")
+
+ExpiredWhen = Callable[[ClientResponse], "bool | Awaitable[bool]"]
+
+
+class OAuth2Auth:
+    """Presents a token with each request, and tries once more with a better one where it is refused.
+
+    Attach it to a session, ``ClientSession(middlewares=[OAuth2Auth(tokens, origins="https://api.example.com")])``, or to one
+    that exists, with :func:`attach`, or to a single request, ``session.get(url, middlewares=[auth])``, which then goes without
+    the session's own middlewares. It works for WebSocket handshakes too. Among other middlewares it stands after those that log
+    and retry, so that each of their tries gets a fresh token, and before those that sign or limit what is really sent.
+
+    A request that carries a value in the token's place already is left as it is: that is how one request opts out.
+
+    A 401 is judged by its challenge: where another token may do, the source is asked for one, and the request is sent again, if
+    its body can be. A 403 for too little scope is brought before the source, which may know how to get more. Anything else, and
+    a second refusal, is returned as it came.
+
+    :param source: where the token comes from: a :class:`Tokens`, a :class:`StaticToken`, or anything with
+        ``async token(refused=None)``.
+    :param origins: where the token may go: an origin, an iterable of them, or a callable ``(URL) -> bool``. A path in an entry
+        is a prefix. Without it, the first origin that a token goes to is pinned, with a warning.
+    :param placement: where in the request it stands.
+    :param expired_when: for a server that says so otherwise than with a 401: called with each response, it returns whether that
+        one means an expired token. It may be a coroutine function, and read the body, which stays readable.
+    :param insecure_http: let tokens travel over plain http beyond this machine, in a closed network.
+    :param fresh_token_delay: seconds after which a token that was refused within 10 s of its birth is sent once more, for a
+        resource server that learns of new tokens late. None asks for a new one at once.
+    :raises ConfigurationError: where an argument can't work.
+    """
+
+    def __init__(
+        self,
+        source: TokenSource,
+        *,
+        origins: Origins | None = None,
+        placement: Placement | None = None,
+        expired_when: ExpiredWhen | None = None,
+        insecure_http: bool = False,
+        fresh_token_delay: float | None = None,
+    ) -> None:
+        if isinstance(source, type) or not isinstance(source, TokenSource):
+            raise ConfigurationError(
+                "OAuth2Auth: source must have an async method token(refused=None), as Tokens and StaticToken do"
+            )
+        if isinstance(placement, type):
+            raise ConfigurationError("OAuth2Auth: placement must be an instance, such as BearerHeader()")
+        if expired_when is not None and not callable(expired_when):
+            raise ConfigurationError("OAuth2Auth: expired_when must be callable")
+        if fresh_token_delay is not None and not fresh_token_delay >= 0:
+            raise ConfigurationError("OAuth2Auth: fresh_token_delay must be None or a number of seconds, 0 or more")
+        self._source = source
+        self._gate = Gate(origins if origins is not None else getattr(source, "origins", None), insecure_http=insecure_http)
+        self._placement: Placement = placement if placement is not None else BearerHeader()
+        self._expired_when = expired_when
+        self._fresh_token_delay = fresh_token_delay
+        self._warned_of_occupied = False
+
+    def __repr__(self) -> str:
+        return f"<OAuth2Auth of {self._source!r} for {self._gate!r} as {self._placement!r}>"
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        if not self._gate.allows(request.url):
+            return await handler(request)
+        if self._placement.occupied(request):
+            self._explain_occupied(request.url)
+            return await handler(request)
+        token = await self._token(None)
+        if token is None:
+            return await handler(request)
+        # Decided now: once it was sent, a body that can't be sent again looks like an empty one.
+        again = can_send_again(request)
+        response = await self._send(request, handler, token)
+        if response.status not in (401, 403) and self._expired_when is None:
+            return response
+        return await self._after_refusal(request, handler, response, token, again)
+
+    def trace_config(self) -> TraceConfig:
+        """The same for a session that takes no middlewares, on public API alone: ``session.trace_configs.append(…)``.
+
+        It signs each request, each redirect hop within the origins, and each reconnect. It can't send a request again: a 401 is
+        returned, and the next request gets a better token. Only header placements work. The header stays visible in
+        ``response.request_info`` afterwards, and the time to obtain a token isn't part of ``ClientTimeout(total=…)``. The
+        TraceConfig is frozen already.
+        """
+        if not isinstance(self._placement, Header):
+            raise ConfigurationError("OAuth2Auth.trace_config: a trace hook can only set a header; use a Header placement")
+        trace = TraceConfig()
+        trace.on_request_start.append(self._trace_start)
+        trace.on_request_headers_sent.append(self._trace_headers)
+        trace.on_request_end.append(self._trace_end)
+        trace.on_request_exception.append(self._trace_exception)
+        trace.freeze()
+        return trace
+
+    async def _send(self, request: ClientRequest, handler: ClientHandlerType, token: Token) -> ClientResponse:
+        placement = self._placement
+        _check_bearer(token, placement)
+        await placement.place(request, token)
+        try:
+            return await handler(request)
+        finally:
+            # ClientResponseError's repr would print it, and a retry middleware outside of us hand it back as the user's own.
+            await placement.clear(request)
+
+    async def _after_refusal(
+        self, request: ClientRequest, handler: ClientHandlerType, response: ClientResponse, token: Token, again: bool
+    ) -> ClientResponse:
+        """Send it again, at most once for each cause, for as long as the source has a better token."""
+        causes: set[int] = set()
+        while (refusal := await self._refusal(request, response, token)) is not None and refusal.status not in causes:
+            causes.add(refusal.status)
+            better: Token | None = token
+            sendable = again and not was_consumed(request)
+            if sendable and refusal.status == 401 and self._is_newborn(token):
+                await asyncio.sleep(self._fresh_token_delay or 0.0)
+            else:
+                try:
+                    better = await self._token(refusal)
+                except OAuthError:
+                    if not sendable:
+                        break  # the response is what there is; the next request will say why there is no token
+                    await discard(request, response)
+                    raise
+                except BaseException:
+                    response.close()
+                    raise
+                if better == token:
+                    break
+            if better is None or not sendable:
+                break
+            await discard(request, response)
+            token = better
+            response = await self._send(request, handler, token)
+        return response
+
+    async def _refusal(self, request: ClientRequest, response: ClientResponse, token: Token) -> Refusal | None:
+        """What the server says of the token, or None where it says nothing of it."""
+        if self._expired_when is not None:
+            try:
+                expired = self._expired_when(response)
+                if inspect.isawaitable(expired):
+                    expired = await expired
+            except BaseException:
+                response.close()
+                raise
+            if expired:
+                return Refusal(request.url, 401, _EXPIRED, token)
+        if response.status not in (401, 403):
+            return None
+        refusal = Refusal(request.url, response.status, self._challenges(response.headers), token)
+        return None if refusal.verdict == "other" else refusal
+
+    def _challenges(self, headers: MultiMapping[str]) -> list[Challenge]:
+        values = headers.getall(hdrs.WWW_AUTHENTICATE, ())
+        scheme = self._placement.scheme
+        # A challenge under the placement's own scheme ('token', 'OAuth') is about our token as one of Bearer's is.
+        return [
+            Challenge("bearer", challenge.parameters) if scheme and challenge.scheme == scheme else challenge
+            for challenge in parse_challenges(values)
+        ]
+
+    def _is_newborn(self, token: Token) -> bool:
+        if self._fresh_token_delay is None or token.obtained_at is None:
+            return False
+        return 0 <= time.time() - token.obtained_at < _NEWBORN
+
+    async def _token(self, refused: Refusal | None) -> Token | None:
+        try:
+            return await self._source.token(refused)
+        except OAuthError:
+            raise
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            # aiohttp would take some of these for a broken connection of the request itself, and run all of this again.
+            raise TokenUnavailable(f"the token source raised {type(error).__name__}") from error
+
+    def _explain_occupied(self, url: URL) -> None:
+        if self._warned_of_occupied:
+            return
+        self._warned_of_occupied = True
+        _log.warning(
+            "a request to %s has a value where the token would stand, and is sent with that: it comes from its headers or the "
+            "session's, from auth=, from the URL, or from netrc (trust_env=True); this is said once",
+            url.raw_host,
+        )
+
+    async def _trace_start(
+        self, session: ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestStartParams
+    ) -> None:
+        # Before a connection is taken from the pool: a source that uses this session would wait for it for ever.
+        context.oauth2_token = await self._token(None) if self._gate.allows(params.url) else None
+
+    async def _trace_headers(
+        self, session: ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestHeadersSentParams
+    ) -> None:
+        if not self._gate.allows(params.url):
+            return
+        assert isinstance(self._placement, Header)
+        if self._placement.field in params.headers:
+            self._explain_occupied(params.url)
+            return
+        token: Token | None = context.oauth2_token or await self._token(None)
+        if token is not None:
+            _check_bearer(token, self._placement)
+            context.oauth2_token = token
+            params.headers[self._placement.field] = self._placement.value(token)
+
+    async def _trace_end(self, session: ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestEndParams) -> None:
+        await self._trace_refusal(context, params.response.url, params.response.status, params.response.headers)
+
+    async def _trace_exception(
+        self, session: ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestExceptionParams
+    ) -> None:
+        error = params.exception
+        if isinstance(error, aiohttp.ClientResponseError) and error.headers is not None:
+            await self._trace_refusal(context, params.url, error.status, error.headers)
+
+    async def _trace_refusal(self, context: SimpleNamespace, url: URL, status: int, headers: MultiMapping[str]) -> None:
+        """Have a better token ready for the next request."""
+        token = context.oauth2_token
+        if token is None or status != 401 or not self._gate.allows(url):
+            return
+        with contextlib.suppress(OAuthError):  # the next request will say it
+            await self._token(Refusal(url, status, self._challenges(headers), token))
+
+
+def _check_bearer(token: Token, placement: Placement) -> None:
+    # RFC 9449 section 7.1 and RFC 8705 section 3: a token bound to a key is no bearer token, and is never shown as one.
+    if token.token_type != "Bearer":
+        raise ConfigurationError(f"{placement!r} presents bearer tokens only, and this token is of another type: it isn't sent")

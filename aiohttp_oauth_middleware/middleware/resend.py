@@ -1,0 +1,65 @@
+"""Can this request be sent twice, and what is owed to the response that is dropped in between?"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import ClientError, ClientRequest, ClientResponse, MultipartWriter, hdrs
+from aiohttp.payload import BytesPayload, IOBasePayload, Payload
+
+__all__ = ("can_send_again", "discard")
+
+DRAIN_LIMIT: Final = 64 * 1024
+DRAIN_TIME: Final = 1.0
+
+
+def can_send_again(request: ClientRequest) -> bool:
+    """Whether the same bytes can go out a second time. Ask before the first send: afterwards a stream looks like no body.
+
+    A refused ``Expect: 100-continue`` leaves aiohttp's request in a state in which a second send hangs.
+    """
+    return hdrs.EXPECT not in request.headers and _replayable(request.body)
+
+
+def was_consumed(request: ClientRequest) -> bool:
+    """Whether the first send has used up the body after all."""
+    return bool(getattr(request.body, "consumed", False))
+
+
+def _replayable(body: object) -> bool:
+    if not isinstance(body, Payload):
+        return True  # no body: b""
+    if getattr(body, "consumed", False):
+        return False
+    if isinstance(body, BytesPayload):
+        return True  # also of str, JSON and StringIO
+    if isinstance(body, MultipartWriter):
+        return all(_replayable(part[0]) for part in body)
+    if isinstance(body, IOBasePayload):
+        try:
+            return bool(body._value.seekable())  # there is no public way to the file
+        except (AttributeError, ValueError):
+            return False
+    return False  # a stream, or a class of the user's: nobody can tell
+
+
+async def discard(request: ClientRequest, response: ClientResponse) -> None:
+    """Let go of *response*, within a bound: its connection is free afterwards, its cookies are kept.
+
+    A response that is longer than the bound costs its connection; one that is never released would hold a slot of the pool,
+    and with ``limit=1`` the next request would wait for ever.
+    """
+    if cookies := response.headers.getall(hdrs.SET_COOKIE, []):
+        request.session.cookie_jar.update_cookies_from_headers(cookies, response.url)
+    left = DRAIN_LIMIT
+    try:
+        async with asyncio.timeout(DRAIN_TIME):
+            while left > 0 and (chunk := await response.content.readany()):
+                left -= len(chunk)
+    except (TimeoutError, ClientError, OSError):
+        pass
+    finally:
+        # Leaving the context also ends the upload, if the server answered before it was done.
+        async with response:
+            pass

@@ -1,0 +1,6 @@
+"""Where a token comes from.
+
+:mod:`.source` is the one method on which the middleware depends. :mod:`.tokens` is the everyday source: memory, then a single
+flight, then the store, then :mod:`.refresh`, the state machine that spends a refresh token at most once, then the grant.
+:mod:`.static` is a token that never changes.
+"""

@@ -1,0 +1,471 @@
+"""The token of one key: what memory holds of it, and where the next one comes from."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from ..client.client import Client
+from ..errors import (
+    ConfigurationError,
+    ErrorResponse,
+    InvalidClient,
+    LoginRequired,
+    OAuthError,
+    StoreError,
+    TokenUnavailable,
+    key_id,
+)
+from ..flight import Flight, Flights
+from ..protocol.grants import Grant
+from ..stores.store import Record, TokenStore
+from ..token import Token
+from .events import Event, EventName, Events
+from .refresh import UNATTENDED_TRIES, Renewal
+from .source import Login, Refusal, Wanted
+from .state import State
+
+__all__ = ("Common", "Held", "KeyedToken")
+
+T = TypeVar("T")
+
+LEEWAY_SHARE: Final = 0.2
+LEEWAY_JITTER: Final = 0.1
+LOGIN_TIMEOUT: Final = 300.0
+# A 401 without a reason is taken for an expired token only if the token is old enough to have expired.
+MINIMUM_AGE: Final = 10.0
+# A token refused so soon after its birth is a strike; after so many, 401s refresh no more until the cool-down is over.
+STRIKE_AGE: Final = 10.0
+STRIKES: Final = 3
+STRIKE_COOLDOWN: Final = 60.0
+
+_log = logging.getLogger("aiohttp_oauth_middleware")
+
+
+class Common:
+    """What the tokens of all keys have in common."""
+
+    __slots__ = (
+        "client",
+        "events",
+        "flights",
+        "how",
+        "leeway",
+        "on_token",
+        "owner",
+        "resource",
+        "shutdown_grace",
+        "signed_out",
+        "store",
+    )
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        store: TokenStore,
+        owner: str,
+        how: Callable[[str], Awaitable[tuple[Grant | None, Login | None]]],
+        resource: tuple[str, ...],
+        leeway: float,
+        shutdown_grace: float,
+        events: Events,
+        on_token: Callable[[Token, str], Awaitable[None] | None] | None,
+    ) -> None:
+        self.client = client
+        self.store = store
+        self.owner = owner
+        self.how = how
+        self.resource = resource
+        self.leeway = leeway
+        self.shutdown_grace = shutdown_grace
+        self.events = events
+        self.on_token = on_token
+        self.flights: Flights[Token] = Flights()
+        # Not on the KeyedToken, for those are dropped when the cache is full.
+        self.signed_out: set[str] = set()
+
+
+class Held:
+    """A token in memory, with its moments on both clocks: whichever says so first is right.
+
+    :ivar due: monotonic seconds from which it is to be renewed; :ivar:`due_at` the same in epoch seconds.
+    :ivar expires: monotonic seconds at which it has expired; :ivar:`expires_at` the same in epoch seconds.
+    :ivar born: monotonic seconds at which it was obtained.
+    :ivar refused: whether a server has refused it.
+    """
+
+    __slots__ = ("born", "due", "due_at", "expires", "expires_at", "refused", "token")
+
+    def __init__(self, token: Token, monotonic: float, wall: float, leeway: float, chance: float = 0.0) -> None:
+        self.token = token
+        self.refused = False
+        # A moment of birth in the future comes from a clock that was wrong, and so then does the expiry.
+        impossible = token.obtained_at is not None and token.obtained_at > wall + 1.0
+        age = math.inf if token.obtained_at is None or impossible else max(0.0, wall - token.obtained_at)
+        self.born = monotonic - age
+        if token.expires_at is None:
+            self.expires_at = self.due_at = math.inf
+        else:
+            lifetime = token.lifetime if token.lifetime is not None else max(0.0, token.expires_at - wall)
+            # A token that lives for less than the leeway would be due all the time. Jitter keeps a fleet from coming at once.
+            lead = min(leeway, LEEWAY_SHARE * lifetime) * (1.0 - LEEWAY_JITTER * chance)
+            self.expires_at = -math.inf if impossible else token.expires_at
+            self.due_at = self.expires_at - lead
+        if token.refresh_at is not None and token.obtained_at is not None:
+            self.due_at = min(self.due_at, max(token.refresh_at, token.obtained_at + 1.0))
+        self.expires = monotonic + (self.expires_at - wall)
+        self.due = monotonic + (self.due_at - wall)
+
+    def refuse(self) -> None:
+        """Serve it no more."""
+        self.refused = True
+        self.due = -math.inf
+
+
+class KeyedToken:
+    """The token of one key."""
+
+    __slots__ = (
+        "_clock",
+        "_common",
+        "_cooldown_until",
+        "_failure",
+        "_login_refusal",
+        "_refused_secret",
+        "_store_key",
+        "_strikes",
+        "_strikes_until",
+        "held",
+        "key",
+    )
+
+    def __init__(self, key: str, common: Common) -> None:
+        self.key = key
+        self.held: Held | None = None
+        self._common = common
+        self._clock = common.client.clock
+        self._store_key = hashlib.sha256(f"{common.owner}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()
+        self._failure: OAuthError | None = None
+        self._refused_secret: str | None = None
+        self._cooldown_until = -math.inf
+        self._strikes = 0
+        self._strikes_until = -math.inf
+        self._login_refusal: OAuthError | None = None
+
+    async def token(self, refused: Refusal | None) -> Token:
+        """The token to use now that memory has none that is fresh, or that the one it has was *refused*."""
+        self._check_signed_out()
+        held = self.held
+        if refused is not None and refused.token is not None:
+            verdict = refused.verdict
+            current = held is not None and held.token.access_token == refused.token.access_token
+            if verdict == "more wanted":
+                _, login = await self._how()
+                return refused.token if login is None else await self._by_login(login, refused.wanted, forced=True)
+            if verdict == "other":
+                return refused.token
+            # Only the token that is current is renewed: one that was replaced meanwhile says nothing of its successor.
+            if held is not None and current:
+                if not self._worth_renewing(held, bare=verdict == "perhaps expired"):
+                    return refused.token
+                held.refuse()
+        held = self.held
+        if held is not None and self._fresh(held):
+            return held.token
+        return await self._renewed()
+
+    async def log_in(self) -> Token:
+        """A new token, whatever there is; it lifts what a refused login had latched."""
+        self._login_refusal = self._failure = None
+        self._cooldown_until = -math.inf
+        grant, login = await self._how()
+        if login is not None:
+            return await self._by_login(login, Wanted(), forced=True)
+        if grant is None:
+            raise LoginRequired("Tokens.login: there is neither a grant nor a Login; use save()").about(self.key)
+        self._common.signed_out.discard(self.key)
+        return await self._common.flights.join(self.key, lambda flight: self._renew(flight, anew=True))
+
+    async def save(self, token: Token) -> None:
+        """Put *token* in place of whatever there is."""
+        await self._put(State(owner=self._common.owner, token=token))
+        self._common.signed_out.discard(self.key)
+        self._hold(token)
+        await self._notify(token)
+
+    async def revoke(self) -> None:
+        """Sign out, here at once, then at the server, then in the store."""
+        self._common.signed_out.add(self.key)
+        self.held = None
+        await self._settle()
+        record = await self._stored()
+        state = State.from_body(record.body) if record else State()
+        if state.token is not None and state.kind != "signed_out":
+            client = self._common.client
+            if (await client.metadata()).revocation_endpoint is None:
+                _log.warning("%r has no revocation endpoint: the tokens are dropped here, and live on there", client)
+            else:
+                if state.token.refresh_token:
+                    await client.revoke(state.token.refresh_token, "refresh_token")
+                try:
+                    await client.revoke(state.token.access_token, "access_token")
+                except ErrorResponse as error:
+                    # RFC 7009 section 2.2.1: some servers revoke refresh tokens only, and the access token with them.
+                    if error.error != "unsupported_token_type":
+                        raise
+        await self._put(State("signed_out", owner=self._common.owner))
+        self._emit("signed_out")
+
+    async def forget(self) -> None:
+        """Drop it here, without telling the server."""
+        await self._settle()
+        await self._guarded(self._common.store.delete(self._store_key))
+        self.held = None
+        self._common.signed_out.discard(self.key)
+
+    # How it is renewed.
+
+    async def _renewed(self) -> Token:
+        held = self.held
+        wait = self._cooldown_until - self._clock.monotonic()
+        heed_cooldown = True
+        if wait > 0:
+            if held is not None and self._usable(held):
+                return held.token
+            heed_cooldown = not await self._has_another_secret()
+            if heed_cooldown and self._failure is not None:
+                raise self._while_cooling(self._failure, wait)
+        try:
+            token = await self._common.flights.join(self.key, lambda flight: self._renew(flight, heed_cooldown=heed_cooldown))
+        except LoginRequired as error:
+            held = self.held
+            if held is not None and self._usable(held) and not self._is_signed_out():
+                return held.token
+            _, login = await self._how()
+            if login is None or self._is_signed_out():
+                raise
+            if self._login_refusal is not None:
+                raise self._login_refusal.again() from error
+            return await self._by_login(login, Wanted(), forced=False)
+        except OAuthError:
+            # A token that is still valid serves on while its renewal fails.
+            held = self.held
+            if held is not None and self._usable(held) and not self._is_signed_out():
+                return held.token
+            raise
+        self._check_signed_out()
+        return token
+
+    async def _renew(self, flight: Flight[Token], *, anew: bool = False, heed_cooldown: bool = True) -> Token:
+        """The work of a flight: what the store has, a refresh, or the grant."""
+        common = self._common
+        renewal: Renewal | None = None
+        try:
+            seen = self.held
+            if seen is None and not anew:
+                seen = await self._from_store()
+                if seen is not None and self._fresh(seen):
+                    return seen.token
+            grant, _ = await self._how()
+            renewal = Renewal(
+                key=self._store_key,
+                key_id=key_id(self.key),
+                label=self.key,
+                owner=common.owner,
+                store=common.store,
+                obtain=self._obtain,
+                clock=self._clock,
+                grant=grant,
+                events=common.events,
+                budget=common.client.timeout,
+                lock_wait=2 * common.client.timeout + common.shutdown_grace,
+                shutdown_grace=common.shutdown_grace,
+                refusals_before_latch=common.client.quirks.refusals_before_latch,
+                publish=lambda token: self._publish(token, flight),
+            )
+            token = await renewal.run(
+                seen.token if seen is not None else None,
+                fresh=lambda stored: self._fresh(self._as_held(stored)),
+                tries=1 if seen is not None and self._usable(seen) else UNATTENDED_TRIES,
+                anew=anew,
+                heed_cooldown=heed_cooldown,
+            )
+        except OAuthError as error:
+            await self._remember(error, renewal.cooldown if renewal is not None else 0.0)
+            error.about(self.key)
+            raise
+        except Exception as error:
+            failure = StoreError(f"the token store raised {type(error).__name__}").about(self.key)
+            raise failure from error
+        if not self._is_signed_out():
+            self._hold(token)
+            await self._notify(token)
+        return token
+
+    async def _obtain(self, grant: Grant | None, previous: Token | None) -> Token:
+        client, grace = self._common.client, self._common.shutdown_grace
+        if previous is not None:
+            # RFC 8707 section 2.2: the resource is sent with a refresh too, or the server may choose another audience.
+            return await client.refresh(previous, resource=self._common.resource, shutdown_grace=grace)
+        assert grant is not None
+        return await client.fetch_token(grant, shutdown_grace=grace)
+
+    async def _remember(self, error: OAuthError, cooldown: float) -> None:
+        if cooldown > 0:
+            self._failure = error
+            self._cooldown_until = self._clock.monotonic() + cooldown
+        if isinstance(error, InvalidClient):
+            self._refused_secret = await self._common.client.fingerprint()
+
+    async def _has_another_secret(self) -> bool:
+        """Whether the client was refused, and its secret's callable yields another one by now."""
+        return isinstance(self._failure, InvalidClient) and await self._common.client.fingerprint() != self._refused_secret
+
+    def _while_cooling(self, failure: OAuthError, wait: float) -> OAuthError:
+        if not failure.retryable:
+            return failure.again()
+        error = TokenUnavailable(f"{failure}; the next request for a token is made in {wait:.0f} s", retry_after=wait)
+        error.__cause__ = failure.__cause__
+        return error.about(self.key)
+
+    def _worth_renewing(self, held: Held, *, bare: bool) -> bool:
+        """Whether a new token may please a server that refused this one; a server that refuses them all is left alone."""
+        if held.refused:
+            return True  # it is settled already: this is another request that went out with the same token
+        now = self._clock.monotonic()
+        age = now - held.born
+        if (bare and age < MINIMUM_AGE) or now < self._strikes_until:
+            return False
+        self._strikes = self._strikes + 1 if age < STRIKE_AGE else 0
+        if self._strikes < STRIKES:
+            return True
+        self._strikes, self._strikes_until = 0, now + STRIKE_COOLDOWN
+        return False
+
+    # How somebody logs in.
+
+    async def _by_login(self, login: Login, wanted: Wanted, *, forced: bool) -> Token:
+        """One login at a time; it stops when nobody waits for it any more."""
+        return await self._common.flights.join(
+            (self.key, "login"), lambda flight: self._log_in(login, wanted, forced), cancel_when_unwanted=True
+        )
+
+    async def _log_in(self, login: Login, wanted: Wanted, forced: bool) -> Token:
+        timeout = getattr(login, "timeout", LOGIN_TIMEOUT)
+        try:
+            async with self._common.store.lock(f"{self._store_key} login", wait=timeout):
+                if not forced and (found := await self._from_store()) is not None and self._usable(found):
+                    return found.token  # somebody signed in meanwhile
+                self._emit("login_started")
+                async with asyncio.timeout(timeout):
+                    token = await login(self._common.client, wanted)
+                if not isinstance(token, Token):
+                    raise ConfigurationError("the Login returned no Token")
+        except OAuthError as error:
+            self._refused_login(error)
+            raise
+        except TimeoutError:
+            raise self._refused_login(LoginRequired(f"nobody signed in within {timeout:g} s")) from None
+        except Exception as error:
+            raise self._refused_login(LoginRequired(f"the Login raised {type(error).__name__}")) from error
+        self._emit("login_succeeded")
+        self._login_refusal = None
+        await self.save(token)
+        return token
+
+    def _refused_login(self, error: OAuthError) -> OAuthError:
+        """Latch *error*, so that a fleet of requests doesn't ask a person again and again."""
+        if not error.retryable:
+            self._login_refusal = error
+        self._emit("login_failed", error)
+        return error.about(self.key)
+
+    # What memory and the store hold.
+
+    def _as_held(self, token: Token) -> Held:
+        return Held(token, self._clock.monotonic(), self._clock.time(), self._common.leeway, random.random())
+
+    def _hold(self, token: Token) -> None:
+        self.held = self._as_held(token)
+        self._failure = None
+        self._cooldown_until = -math.inf
+
+    def _fresh(self, held: Held) -> bool:
+        return self._clock.monotonic() < held.due and self._clock.time() < held.due_at
+
+    def _usable(self, held: Held) -> bool:
+        """Whether it is valid still, though a newer one may be due."""
+        return not held.refused and self._clock.monotonic() < held.expires and self._clock.time() < held.expires_at
+
+    def _publish(self, token: Token, flight: Flight[Token]) -> None:
+        self._hold(token)
+        flight.land(token)
+
+    def _is_signed_out(self) -> bool:
+        return self.key in self._common.signed_out
+
+    def _check_signed_out(self) -> None:
+        if self._is_signed_out():
+            raise LoginRequired("this user is signed out: sign in again").about(self.key)
+
+    async def _stored(self) -> Record | None:
+        return await self._guarded(self._common.store.load(self._store_key))
+
+    async def _from_store(self) -> Held | None:
+        record = await self._stored()
+        state = State.from_body(record.body) if record is not None else State()
+        if state.kind == "signed_out":
+            raise LoginRequired("this user is signed out: sign in again")
+        if state.token is None:
+            return None
+        held = self._as_held(state.token)
+        if state.kind == "ok" or self._usable(held):
+            self.held = held
+        return held if state.kind == "ok" else None
+
+    async def _put(self, state: State) -> None:
+        """Write *state* over whatever is there, without the refresh's lock, whose holder then adopts it."""
+        for _ in range(100):
+            record = await self._stored()
+            version = record.version if record is not None else 0
+            new = Record(version + 1, self.key, state.to_body())
+            if await self._guarded(self._common.store.save(self._store_key, new, expected=version)):
+                return
+        raise StoreError("the record of this key changed each time it was about to be written").about(self.key)
+
+    async def _settle(self) -> None:
+        """Wait until no renewal of this key is under way on this loop."""
+        for flight in self._common.flights.under_way(self.key):
+            await asyncio.wait([flight.task])
+
+    async def _guarded(self, work: Awaitable[T]) -> T:
+        try:
+            return await work
+        except OAuthError:
+            raise
+        except Exception as error:
+            raise StoreError(f"the token store raised {type(error).__name__}").about(self.key) from error
+
+    async def _how(self) -> tuple[Grant | None, Login | None]:
+        return await self._common.how(self.key)
+
+    async def _notify(self, token: Token) -> None:
+        if self._common.on_token is None:
+            return
+        try:
+            done = self._common.on_token(token, self.key)
+            if inspect.isawaitable(done):
+                await done
+        except Exception as error:
+            _log.warning("on_token raised %s; the token is stored all the same", type(error).__name__)
+
+    def _emit(self, name: EventName, error: BaseException | None = None) -> None:
+        cause = type(error).__name__ if error is not None else None
+        self._common.events.emit(Event(name, key_id(self.key), cause=cause))

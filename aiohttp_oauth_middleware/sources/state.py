@@ -1,0 +1,109 @@
+"""What the store holds for a key: the token, whether it is alive, and what is under way."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any, Final, Literal
+
+from ..errors import ConfigurationError, StoreCorrupted
+from ..token import Token, finite_number
+from ..value import Value
+
+__all__ = ("Pending", "State")
+
+SCHEMA: Final = 1
+
+Kind = Literal["ok", "dead", "signed_out"]
+
+
+class Pending(Value):
+    """That a refresh token or a code has been, or is about to be, sent: the intent, written before it leaves.
+
+    :param since: epoch seconds.
+    :param process: which process does it, as host and process id.
+    """
+
+    __slots__ = ("process", "since")
+
+    since: float
+    process: str
+
+    def __init__(self, since: float, process: str = "") -> None:
+        self._freeze(since=since, process=process or f"{socket.gethostname()}:{os.getpid()}")
+
+
+class State(Value):
+    """One record's body.
+
+    :param kind: ``"ok"``, ``"dead"`` (the refresh token was refused), or ``"signed_out"``.
+    :param owner: the digest of what the token belongs to besides the key: issuer, client, grant, resource, audience.
+    :param token: the last token that was obtained, also of a dead record.
+    :param pending: an intent whose outcome isn't known.
+    :param cooldown_until: epoch seconds before which nothing is tried.
+    :param failures: how often in a row a request failed.
+    :param refusals: how often in a row the server refused the grant or the client.
+    """
+
+    __slots__ = ("cooldown_until", "failures", "kind", "owner", "pending", "refusals", "token")
+
+    kind: Kind
+    owner: str
+    token: Token | None
+    pending: Pending | None
+    cooldown_until: float
+    failures: int
+    refusals: int
+
+    def __init__(
+        self,
+        kind: Kind = "ok",
+        *,
+        owner: str = "",
+        token: Token | None = None,
+        pending: Pending | None = None,
+        cooldown_until: float = 0.0,
+        failures: int = 0,
+        refusals: int = 0,
+    ) -> None:
+        self._freeze(
+            kind=kind,
+            owner=owner,
+            token=token,
+            pending=pending,
+            cooldown_until=cooldown_until,
+            failures=failures,
+            refusals=refusals,
+        )
+
+    def to_body(self) -> bytes:
+        """The record's bytes; :meth:`from_body` reads them."""
+        data: dict[str, Any] = {"schema": SCHEMA, "state": self.kind, "owner": self.owner}
+        if self.token is not None:
+            data["token"] = self.token.to_dict()
+        if self.pending is not None:
+            data["pending"] = {"since": self.pending.since, "process": self.pending.process}
+        if self.failures or self.cooldown_until or self.refusals:
+            data |= {"cooldown_until": self.cooldown_until, "failures": self.failures, "refusals": self.refusals}
+        return json.dumps(data, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_body(cls, body: bytes) -> State:
+        """Raises StoreCorrupted where *body* isn't what :meth:`to_body` wrote: that is never taken for 'no token'."""
+        try:
+            data = json.loads(body)
+            if data["schema"] != SCHEMA or data["state"] not in ("ok", "dead", "signed_out"):
+                raise StoreCorrupted("a record in the token store is of another version of this package")
+            pending = data.get("pending")
+            return cls(
+                data["state"],
+                owner=str(data["owner"]),
+                token=Token.from_dict(data["token"]) if "token" in data else None,
+                pending=Pending(float(pending["since"]), str(pending["process"])) if pending else None,
+                cooldown_until=finite_number(data.get("cooldown_until")) or 0.0,
+                failures=int(data.get("failures", 0)),
+                refusals=int(data.get("refusals", 0)),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigurationError):
+            raise StoreCorrupted("a record in the token store can't be read") from None
