@@ -91,10 +91,18 @@ class OAuthError(aiohttp.ClientError):
 
     def again(self) -> Self:
         """A copy to raise elsewhere: no traceback yet, the same cause."""
-        twin = _restore(type(self), str(self), dict(vars(self)))
+        fields = dict(vars(self))
+        if "__notes__" in fields:
+            fields["__notes__"] = list(fields["__notes__"])
+        twin = _restore(type(self), str(self), fields)
         twin.__cause__ = self.__cause__
         twin.__suppress_context__ = True
         return twin  # type: ignore[return-value]
+
+    def bare(self) -> Self:
+        """The same error without the way it came: the frames on it had what was sent and received in their locals."""
+        self.__context__ = None
+        return self.with_traceback(None)
 
     def __reduce__(self) -> Any:
         return _restore, (type(self), str(self), dict(vars(self)))
@@ -241,8 +249,7 @@ def clean(text: object, secrets: Iterable[str] = (), limit: int = 200) -> str:
     """
     if not isinstance(text, str):
         return ""
-    text = text[: limit * 50]
-    for secret in secrets:
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be a part of another
         if len(secret) >= 4:
             text = text.replace(secret, "[redacted]")
     text = _NOT_ALLOWED.sub("?", text)

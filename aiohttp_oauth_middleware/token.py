@@ -6,8 +6,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping
-from sys import intern
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -18,6 +17,8 @@ __all__ = ("Token",)
 
 # RFC 6749 appendix A.12: access-token = 1*VSCHAR. The parser of token answers is stricter: it wants RFC 6750's b64token.
 _VSCHAR: Final = re.compile(r"[\x21-\x7e]+\Z")
+
+_SCHEME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 
 _MEMBERS: Final = ("access_token", "token_type", "expires_at", "obtained_at", "refresh_at", "refresh_token", "scope")
 
@@ -74,24 +75,19 @@ class Token(Value):
         scope: str | None = None,
         extra: Mapping[str, Any] = EMPTY,
     ) -> None:
-        if not isinstance(access_token, str) or not _VSCHAR.match(access_token):
-            raise ConfigurationError("access_token must be a non-empty string of visible ASCII characters")
-        if refresh_token is not None and (not isinstance(refresh_token, str) or not _VSCHAR.match(refresh_token)):
-            raise ConfigurationError("refresh_token must be None or a non-empty string of visible ASCII characters")
-        if not isinstance(token_type, str) or not token_type:
-            raise ConfigurationError("token_type must be a non-empty string, such as 'Bearer'")
-        if scope is not None and not isinstance(scope, str):
-            raise ConfigurationError("scope must be None or a string of values separated by spaces")
-        if clash := [name for name in extra if name in _MEMBERS]:
-            raise ConfigurationError(f"extra must not hold {clash[0]!r}: it is a field of its own")
+        if problem := _problem(access_token, token_type, refresh_token, scope, extra) or _no_moment(
+            expires_at=expires_at, obtained_at=obtained_at, refresh_at=refresh_at
+        ):
+            del access_token, refresh_token, extra  # a traceback that shows locals shall not show these
+            raise ConfigurationError(problem)
         self._freeze(
             access_token=access_token,
-            token_type=intern(token_type),
-            expires_at=_moment("expires_at", expires_at),
-            obtained_at=_moment("obtained_at", obtained_at),
-            refresh_at=_moment("refresh_at", refresh_at),
+            token_type="Bearer" if token_type.lower() == "bearer" else token_type,
+            expires_at=None if expires_at is None else float(expires_at),
+            obtained_at=None if obtained_at is None else float(obtained_at),
+            refresh_at=None if refresh_at is None else float(refresh_at),
             refresh_token=refresh_token,
-            scope=None if scope is None else intern(scope),
+            scope=scope or None,
             extra=MappingProxyType(dict(extra)) if extra else EMPTY,
         )
 
@@ -127,26 +123,13 @@ class Token(Value):
         :raises ConfigurationError: where *data* is no token.
         """
         if not isinstance(data, Mapping) or "access_token" not in data:
+            del data
             raise ConfigurationError("Token.from_dict needs a mapping with an 'access_token'")
-        rest = {name: value for name, value in data.items() if name not in _MEMBERS and name != "expires_in"}
-        expires_at, obtained_at = finite_number(data.get("expires_at")), finite_number(data.get("obtained_at"))
-        if expires_at is None and (expires_in := finite_number(data.get("expires_in"))) is not None:
-            obtained_at = time.time() if now is None else now
-            expires_at = obtained_at + expires_in
-        scope = data.get("scope")
-        if isinstance(scope, Iterable) and not isinstance(scope, str):
-            scope = " ".join(str(value) for value in scope)
-        token_type = data.get("token_type") or "Bearer"
-        return cls(
-            data["access_token"],
-            token_type="Bearer" if str(token_type).lower() == "bearer" else token_type,
-            expires_at=expires_at,
-            obtained_at=obtained_at,
-            refresh_at=finite_number(data.get("refresh_at")),
-            refresh_token=data.get("refresh_token") or None,
-            scope=scope or None,
-            extra=rest,
-        )
+        try:
+            return cls(**_fields_of(data, time.time() if now is None else now))
+        except ConfigurationError:
+            del data
+            raise
 
     def to_dict(self) -> dict[str, Any]:
         """The token as authlib and requests-oauthlib keep it: one flat dict, with the secrets in the clear."""
@@ -156,23 +139,76 @@ class Token(Value):
     @classmethod
     def from_json(cls, text: str | bytes) -> Token:
         """The reverse of :meth:`to_json`. Raises ConfigurationError where *text* is no token."""
+        data = _object_of(text)
+        del text
+        if data is None:
+            raise ConfigurationError("Token.from_json: this is not a JSON object")
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError):
-            raise ConfigurationError("Token.from_json: this is not JSON") from None
-        return cls.from_dict(data)
+            return cls.from_dict(data)
+        except ConfigurationError:
+            del data
+            raise
 
     def to_json(self) -> str:
         """The token as JSON, with the secrets in the clear: keep it where only you can read it."""
         return json.dumps(self.to_dict(), separators=(",", ":"))
 
 
-def _moment(name: str, value: float | None) -> float | None:
-    if value is None:
+def _problem(access_token: object, token_type: object, refresh_token: object, scope: object, extra: object) -> str | None:
+    """What can't be so among the fields of a token, without its value."""
+    if not isinstance(access_token, str) or not _VSCHAR.match(access_token):
+        return "access_token must be a non-empty string of visible ASCII characters"
+    if refresh_token is not None and (not isinstance(refresh_token, str) or not _VSCHAR.match(refresh_token)):
+        return "refresh_token must be None or a non-empty string of visible ASCII characters"
+    if not isinstance(token_type, str) or not _SCHEME.match(token_type):
+        return "token_type must be the name of an authentication scheme, such as 'Bearer'"
+    if scope is not None and not isinstance(scope, str):
+        return "scope must be None or a string of values separated by spaces"
+    if not isinstance(extra, Mapping) or any(not isinstance(name, str) for name in extra):
+        return "extra must be a mapping of names to values"
+    if clash := [name for name in extra if name in _MEMBERS or name == "expires_in"]:
+        return f"extra must not hold {clash[0]!r}: a token has a field for it"
+    return None
+
+
+def _no_moment(**moments: object) -> str | None:
+    for name, moment in moments.items():
+        if moment is not None and (not isinstance(moment, int | float) or finite_number(moment) is None):
+            return f"{name} must be None or a finite number of epoch seconds"
+    return None
+
+
+def _fields_of(data: Mapping[str, Any], now: float) -> dict[str, Any]:
+    expires_at, obtained_at = finite_number(data.get("expires_at")), finite_number(data.get("obtained_at"))
+    lifetime = finite_number(data.get("expires_in"))
+    if lifetime is not None and lifetime > 0:
+        if expires_at is None:
+            obtained_at = now
+            expires_at = now + lifetime
+        elif obtained_at is None:
+            obtained_at = expires_at - lifetime
+    token_type = data.get("token_type") or "Bearer"
+    scope = data.get("scope")
+    if isinstance(scope, list | tuple | set | frozenset):
+        scope = " ".join(str(value) for value in scope)
+    return {
+        "access_token": data["access_token"],
+        "token_type": token_type.strip() if isinstance(token_type, str) else token_type,
+        "expires_at": expires_at,
+        "obtained_at": obtained_at,
+        "refresh_at": finite_number(data.get("refresh_at")),
+        "refresh_token": data.get("refresh_token") or None,
+        "scope": scope,
+        "extra": {name: value for name, value in data.items() if name not in _MEMBERS and name != "expires_in"},
+    }
+
+
+def _object_of(text: str | bytes) -> dict[str, Any] | None:
+    try:
+        data = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigurationError(f"{name} must be None or a finite number of epoch seconds")
-    return float(value)
+    return data if isinstance(data, dict) else None
 
 
 def finite_number(value: object) -> float | None:

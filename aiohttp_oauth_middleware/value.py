@@ -30,6 +30,7 @@ class Value:
 
     def __init_subclass__(cls) -> None:
         cls._fields = tuple(slot for base in reversed(cls.__mro__) for slot in vars(base).get("__slots__", ()))
+        cls._hidden = frozenset().union(*(getattr(base, "_hidden", frozenset()) for base in cls.__mro__))
 
     def _freeze(self, **fields: object) -> None:
         for name, value in fields.items():
@@ -53,8 +54,8 @@ class Value:
     def __repr__(self) -> str:
         shown = ", ".join(
             f"{name}=…" if name in self._hidden else f"{name}={value!r}"
-            for name, value in zip(self._fields, self._astuple(), strict=True)
-            if value not in (None, "", (), EMPTY)
+            for name in self._fields
+            if (value := getattr(self, name, None)) not in (None, "", (), EMPTY)  # one that was refused is half built
         )
         return f"{type(self).__name__}({shown})"
 
@@ -65,7 +66,12 @@ class Value:
         >>> Token("abc", scope="read").replace(scope="write").scope
         'write'
         """
-        return type(self)(**{name: getattr(self, name) for name in self._fields} | changes)
+        fields = {name: getattr(self, name) for name in self._fields} | changes
+        try:
+            return type(self)(**fields)
+        finally:
+            fields.clear()  # a traceback that shows locals shall not show these
+            changes.clear()
 
     __replace__ = replace
 
@@ -76,9 +82,13 @@ class Value:
         return self
 
     def __reduce__(self) -> Any:
+        fields: dict[str, object] = self.__getstate__()
+        return _rebuild, (type(self), {name: dict(v) if isinstance(v, Mapping) else v for name, v in fields.items()})
+
+    def __getstate__(self) -> Any:
         if self._hidden:
             raise TypeError(f"{type(self).__name__} carries secrets and is not pickled")
-        return _rebuild, (type(self), {name: getattr(self, name) for name in self._fields})
+        return {name: getattr(self, name) for name in self._fields}
 
 
 def _rebuild(cls: type[Value], fields: dict[str, object]) -> Value:
@@ -119,7 +129,7 @@ class Secret:
         if isinstance(self._source, str):
             return self._source
         value = self._source()
-        if not isinstance(value, str):
+        if inspect.isawaitable(value):
             value = await value
         if not isinstance(value, str):
             raise TypeError("this Secret's callable did not return a string")
@@ -129,8 +139,9 @@ class Secret:
         if not isinstance(other, Secret):
             return NotImplemented
         if isinstance(self._source, str) and isinstance(other._source, str):
-            return hmac.compare_digest(self._source.encode(), other._source.encode())
-        return self._source is other._source
+            mine, theirs = (source.encode("utf-8", "surrogatepass") for source in (self._source, other._source))
+            return hmac.compare_digest(mine, theirs)
+        return self._source == other._source
 
     def __hash__(self) -> int:
         return hash(self._source)
@@ -148,4 +159,7 @@ class Secret:
         return self
 
     def __reduce__(self) -> Any:
+        raise TypeError("a Secret is not pickled")
+
+    def __getstate__(self) -> Any:
         raise TypeError("a Secret is not pickled")

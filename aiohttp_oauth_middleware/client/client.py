@@ -200,7 +200,8 @@ class Client:
         :param scope: to ask for less than was granted.
         """
         old = token if isinstance(token, Token) else None
-        refresh_token = token.refresh_token if isinstance(token, Token) else token
+        refresh_token = Secret((token.refresh_token or "") if isinstance(token, Token) else token)
+        del token
         if not refresh_token:
             raise ConfigurationError("Client.refresh: this token has no refresh token")
         wanted = joined_scope(scope)
@@ -209,7 +210,7 @@ class Client:
             raise ConfigurationError("Client.refresh: scope must not go beyond what was granted (RFC 6749 section 6)")
         if wanted is None and old is not None and self.quirks.scope_on_refresh:
             wanted = old.scope
-        grant = RefreshToken(Secret(refresh_token), scope=wanted, resource=resource, extra=extra or {})
+        grant = RefreshToken(refresh_token, scope=wanted, resource=resource, extra=extra or {})
         return await self._token_request(grant, "refresh_token", old, shutdown_grace)
 
     async def revoke(self, token: Token | str, hint: str | None = None) -> None:
@@ -220,13 +221,12 @@ class Client:
         """
         if isinstance(token, Token):
             hint = "refresh_token" if token.refresh_token else "access_token"
-            token = token.refresh_token or token.access_token
-        response, secrets = await self._endpoint_request("revocation", token, hint, "revoke_token_request")
+        secret = Secret((token.refresh_token or token.access_token) if isinstance(token, Token) else token)
+        del token
+        response, request = await self._endpoint_request("revocation", secret, hint, "revoke_token_request")
         # RFC 7009 section 2.2: "The authorization server responds with HTTP status code 200 if the token has been revoked
         # successfully or if the client submitted an invalid token."
-        data = parse_object(response)
-        if error := error_response(response, data, now=self.clock.time(), secrets=secrets, endpoint="the revocation endpoint"):
-            raise error
+        self._raise_error(response, parse_object(response), request, "the revocation endpoint")
 
     async def introspect(self, token: Token | str, hint: str | None = None) -> Mapping[str, Any]:
         """What the server knows of *token*; :rfc:`7662#section-2`. ``["active"]`` is always there, a bool.
@@ -235,13 +235,12 @@ class Client:
         :param hint: ``"access_token"`` or ``"refresh_token"``.
         """
         if isinstance(token, Token):
-            token, hint = token.access_token, hint or "access_token"
-        response, secrets = await self._endpoint_request("introspection", token, hint, "introspect_token_request")
+            hint = hint or "access_token"
+        secret = Secret(token.access_token if isinstance(token, Token) else token)
+        del token
+        response, request = await self._endpoint_request("introspection", secret, hint, "introspect_token_request")
         data = parse_object(response)
-        if error := error_response(
-            response, data, now=self.clock.time(), secrets=secrets, endpoint="the introspection endpoint"
-        ):
-            raise error
+        self._raise_error(response, data, request, "the introspection endpoint")
         # RFC 7662 section 2.2: "active REQUIRED. Boolean indicator of whether or not the presented token is currently active."
         if data is None or not isinstance(data.get("active"), bool):
             raise TokenResponseError(
@@ -283,9 +282,12 @@ class Client:
                     quirks=self.quirks,
                     secrets=request.secrets(),
                 )
-            except InvalidClient:
-                if not self._try_next_method(candidate, metadata.methods_supported("token")):
-                    raise
+            except OAuthError as error:
+                another = isinstance(error, InvalidClient) and self._try_next_method(
+                    candidate, metadata.methods_supported("token")
+                )
+                if not another:
+                    raise error.bare() from error.__cause__
 
     def _try_next_method(self, refused: int, supported: tuple[str, ...]) -> bool:
         """Whether there is another authentication method to try after the one of index *refused*."""
@@ -297,19 +299,27 @@ class Client:
         return self._working_candidate != 0
 
     async def _endpoint_request(
-        self, endpoint: str, token: str, hint: str | None, point: HookPoint
-    ) -> tuple[EndpointResponse, list[str]]:
+        self, endpoint: str, token: Secret, hint: str | None, point: HookPoint
+    ) -> tuple[EndpointResponse, EndpointRequest]:
         metadata = await self.metadata()
         url: str | None = getattr(metadata, f"{endpoint}_endpoint")
         if url is None:
             raise ConfigurationError(f"the metadata of {self.server} has no {endpoint}_endpoint")
         if not token:
             raise ConfigurationError(f"Client: there is no token to send to the {endpoint} endpoint")
-        request = EndpointRequest(url, [("token", Secret(token))])
+        request = EndpointRequest(url, [("token", token)])
         if hint is not None:
             request.form.append(("token_type_hint", hint))
         await self._complete(request, endpoint, metadata, point)
-        return await self._exchange(request, endpoint, self._token_body_limit), request.secrets()
+        return await self._exchange(request, endpoint, self._token_body_limit), request
+
+    def _raise_error(
+        self, response: EndpointResponse, data: Mapping[str, Any] | None, request: EndpointRequest, endpoint: str
+    ) -> None:
+        error = error_response(response, data, now=self.clock.time(), secrets=request.secrets(), endpoint=endpoint)
+        del data
+        if error is not None:
+            raise error
 
     async def _complete(self, request: EndpointRequest, endpoint: str, metadata: ServerMetadata, point: HookPoint) -> None:
         """Authenticate *request* and let the hooks see it; after that nothing of the user's is called any more."""

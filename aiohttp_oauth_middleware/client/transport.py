@@ -90,8 +90,8 @@ class _Exchange:
     async def run(self, session: ClientSession) -> EndpointResponse:
         try:
             return await self._run(session)
-        except OAuthError:
-            raise
+        except OAuthError as error:
+            raise error.bare() from error.__cause__
         except TimeoutError:
             raise self._unavailable(f"did not answer within {self.timeout:g} s") from None
         except aiohttp.ClientConnectorCertificateError as error:
@@ -99,10 +99,12 @@ class _Exchange:
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise self._unavailable(f"could not be reached ({type(error).__name__})") from error
         except (ValueError, TypeError, RuntimeError) as error:
-            raise ConfigurationError(
-                f"the request to {self.name} can't be sent ({type(error).__name__}): a header that a hook or a secret put there "
-                "is not valid, or session_factory didn't make its session when it was called"
-            ) from error
+            # Not as the cause: such an error may hold the very header or parameter that it complains of.
+            problem = type(error).__name__
+        raise ConfigurationError(
+            f"the request to {self.name} can't be sent ({problem}): a header or parameter that a hook or a secret put there "
+            "is not valid, or session_factory didn't make its session when it was called"
+        )
 
     async def _run(self, session: ClientSession) -> EndpointResponse:
         request = self.request

@@ -1,4 +1,4 @@
-"""``WWW-Authenticate`` challenges, and what a resource server meant by refusing; :rfc:`9110#section-11.6.1`, :rfc:`6750#section-3`."""
+"""``WWW-Authenticate`` challenges; :rfc:`9110#section-11.6.1`, :rfc:`6750#section-3`."""
 
 from __future__ import annotations
 

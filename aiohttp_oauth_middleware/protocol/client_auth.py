@@ -89,7 +89,7 @@ class ClientSecretPost(_SecretHolder):
 
 
 class ClientSecret(_SecretHolder):
-    """A secret, sent by the method that the server's metadata supports: ``client_secret_basic`` if it can, else ``client_secret_post``.
+    """A secret, sent by a method that the server's metadata supports: ``client_secret_basic``, else ``client_secret_post``.
 
     :param probe: for a server whose metadata says nothing or something wrong: on ``invalid_client`` the other method is tried,
         and Basic without form encoding after that; the one that works is remembered by the Client.

@@ -116,7 +116,7 @@ class ClientCredentials(_Grant):
 class RefreshToken(_Grant):
     """A refresh token from an earlier grant; :rfc:`6749#section-6`.
 
-    :param scope: only to ask for less than was granted: "The requested scope MUST NOT include any scope not originally granted".
+    :param scope: only to ask for less: "The requested scope MUST NOT include any scope not originally granted".
     """
 
     __slots__ = ("refresh_token",)

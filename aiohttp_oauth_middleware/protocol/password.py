@@ -16,7 +16,7 @@ __all__ = ("Password",)
 
 
 class Password(_Grant):
-    """The resource owner's name and password; :rfc:`6749#section-4.3`. It warns: use a login instead wherever the server has one."""
+    """The resource owner's name and password; :rfc:`6749#section-4.3`. It warns: use a login wherever the server has one."""
 
     __slots__ = ("password", "username")
     _own = frozenset({"username", "password"})

@@ -12,7 +12,7 @@ __all__ = ("Quirks",)
 
 
 class Quirks(Value):
-    """What one authorization server does otherwise than the RFCs. The common deviations need no word: they are always tolerated.
+    """What one authorization server does otherwise than the RFCs. The common deviations need no word: they are tolerated.
 
     Of the answers:
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from ..errors import (
     AccessDenied,
@@ -151,7 +151,10 @@ def error_response(
             status=status,
         )
     if 300 <= status < 400:
-        return _nonsense(endpoint, response, "is a redirect, which is never followed", rule="RFC 9700 section 4.12")
+        target = _origin_of(response.headers.get("location", ""))
+        return _nonsense(
+            endpoint, response, f"is a redirect to {target}, which is never followed", rule="RFC 9700 section 4.12"
+        )
     if status >= 400 or status < 200:
         return _nonsense(endpoint, response, "names no OAuth error", rule="RFC 6749 section 5.2")
     return None
@@ -210,6 +213,15 @@ def _nonsense(endpoint: str, response: EndpointResponse, what: str, rule: str = 
         rule=rule,
         status=response.status,
     )
+
+
+def _origin_of(location: str) -> str:
+    """Scheme and host of a redirect's target; the rest may hold what was sent."""
+    try:
+        parts = urlsplit(location)
+        return clean(f"{parts.scheme}://{parts.hostname}") if parts.scheme and parts.hostname else "another path"
+    except ValueError:
+        return "an unreadable URL"
 
 
 def _error_and_description(data: Mapping[str, Any]) -> tuple[object, object]:

@@ -185,7 +185,10 @@ class Renewal:
                 previous, doubt = None, None
                 token = await self._earn(tries)
         except OAuthError as error:
-            raise await self._failed(error, state, version, lock, doubt, renewing=previous is not None) from error
+            answer = await self._failed(error, state, version, lock, doubt, renewing=previous is not None)
+            if answer is error:
+                raise
+            raise answer from error
         return await self._succeeded(token, version, lock)
 
     def _first_use(self, grant: Grant, state: State) -> bool:

@@ -105,5 +105,5 @@ class State(Value):
                 failures=int(data.get("failures", 0)),
                 refusals=int(data.get("refusals", 0)),
             )
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigurationError):
+        except (ValueError, TypeError, KeyError, OverflowError, AttributeError, RecursionError, ConfigurationError):
             raise StoreCorrupted("a record in the token store can't be read") from None
