@@ -102,6 +102,8 @@ class Client:
         self._metadata: ServerMetadata | None = None
         self._working_candidate = 0
         self._discoveries: Flights[ServerMetadata] = Flights()
+        # What the metadata has to name; None where it was given as values and there is nothing to discover.
+        self._expected_issuer: str | None = None
         if isinstance(server, str):
             issuer = absolute_url("Client: server", server)
             # RFC 8414 section 2, issuer: "a URL that uses the "https" scheme and has no query or fragment components"
@@ -145,16 +147,13 @@ class Client:
         :raises DiscoveryError: there is none, or it names another issuer.
         :raises TokenUnavailable: the server can't answer now.
         """
-        if self._metadata is None or (refresh and self.issuer is not None and self._discovers):
+        if self._metadata is None or (refresh and self._expected_issuer is not None):
             return await self._discoveries.join("metadata", lambda flight: self._discover())
         return self._metadata
 
-    @property
-    def _discovers(self) -> bool:
-        return hasattr(self, "_expected_issuer")
-
     async def _discover(self) -> ServerMetadata:
         assert self.issuer is not None
+        assert self._expected_issuer is not None
         self._metadata = await discover(
             self.issuer,
             self._fetch_document,

@@ -190,6 +190,7 @@ class _Lane:
         self._under_way = 0
         self._sessions: dict[SessionFactory | None, _Kept] = {}
         self._opening: dict[SessionFactory | None, asyncio.Lock] = {}
+        self._tidying: asyncio.Task[None] | None = None
 
     def submit(self, exchange: _Exchange) -> Future[EndpointResponse]:
         with self._guard:
@@ -213,7 +214,8 @@ class _Lane:
                 kept.idle_since = loop.time()
             with self._guard:
                 self._under_way -= 1
-            loop.call_later(SESSION_IDLE, self._tidy)
+            if self._tidying is None:
+                self._tidying = loop.create_task(self._tidy_up())
 
     async def _session(self, factory: SessionFactory | None) -> _Kept:
         async with self._opening.setdefault(factory, asyncio.Lock()):
@@ -222,29 +224,31 @@ class _Lane:
                 kept = self._sessions[factory] = _Kept(_watched(await _open(factory)))
             return kept
 
-    def _tidy(self) -> None:
+    async def _tidy_up(self) -> None:
+        """Close what has been idle for a while; when nothing is left, end the loop and with it the thread."""
         loop = asyncio.get_running_loop()
-        for factory, kept in list(self._sessions.items()):
-            if kept.users == 0 and loop.time() - kept.idle_since >= SESSION_IDLE - 0.1:
-                del self._sessions[factory]
-                self._opening.pop(factory, None)
-                closing = loop.create_task(kept.session.close())
-                closing.add_done_callback(self._stop_if_unused)
-
-    def _stop_if_unused(self, closed: object) -> None:
-        with self._guard:
-            if self._under_way == 0 and not self._sessions and self._loop is not None:
-                self._loop.stop()
-                self._loop = None
+        while True:
+            await asyncio.sleep(SESSION_IDLE)
+            for factory, kept in list(self._sessions.items()):
+                if kept.users == 0 and loop.time() - kept.idle_since >= SESSION_IDLE:
+                    del self._sessions[factory]
+                    self._opening.pop(factory, None)
+                    await kept.session.close()
+            with self._guard:
+                if self._under_way == 0 and not self._sessions and self._loop is loop:
+                    self._loop = self._tidying = None
+                    self._opening.clear()
+                    loop.stop()
+                    return
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
-            pending = asyncio.all_tasks(loop)
-            for task in pending:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+            if pending := asyncio.all_tasks(loop):
+                for task in pending:
+                    task.cancel()
+                loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
@@ -252,7 +256,7 @@ class _Lane:
     def close(self) -> None:
         """End the thread, its sessions closed."""
         with self._guard:
-            loop, thread, self._loop = self._loop, self._thread, None
+            loop, thread, self._loop, self._tidying = self._loop, self._thread, None, None
         if loop is None or thread is None:
             return
 

@@ -164,6 +164,8 @@ class KeyedToken:
         self._check_signed_out()
         held = self.held
         if refused is not None and refused.token is not None:
+            if held is None:  # dropped from memory meanwhile: the store tells whether what was refused is current
+                held = await self._from_store()
             verdict = refused.verdict
             current = held is not None and held.token.access_token == refused.token.access_token
             if verdict == "more wanted":
@@ -197,6 +199,7 @@ class KeyedToken:
         """Put *token* in place of whatever there is."""
         await self._put(State(owner=self._common.owner, token=token))
         self._common.signed_out.discard(self.key)
+        self._login_refusal = None
         self._hold(token)
         await self._notify(token)
 
@@ -376,7 +379,6 @@ class KeyedToken:
         except Exception as error:
             raise self._refused_login(LoginRequired(f"the Login raised {type(error).__name__}")) from error
         self._emit("login_succeeded")
-        self._login_refusal = None
         await self.save(token)
         return token
 

@@ -401,7 +401,6 @@ class _Server(AuthlibServer):
         asked = tuple(payload.datalist.get("audience", ()))
         if request.refresh_token is not None:
             family = request.refresh_token.record.family
-            self.ledger.counts.refreshes += 1
         elif request.authorization_code is not None:
             family = request.authorization_code.record.family
         else:
@@ -412,9 +411,11 @@ class _Server(AuthlibServer):
             scope=scope,
             resource=_resources(payload, family.resource),
             audience=asked or family.audience,
-            lifetime=self.ledger.policy.lifetime,
+            lifetime=token.get("expires_in"),
         )
         self.ledger.counts.tokens_issued += 1
+        if request.refresh_token is not None:
+            self.ledger.counts.refreshes += 1
 
 
 def _find(ledger: Ledger, value: str) -> _Credential | None:
