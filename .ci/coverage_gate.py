@@ -25,7 +25,9 @@ def main() -> int:
         percent = data.report(file=table, include=[pattern] if pattern else None)
         if percent < limit:
             failed = 1
-            print(f"{table.getvalue()}\nCoverage of {name} is {percent:.2f} %, under its limit of {limit:g} %.", file=sys.stderr)
+            print(
+                f"{table.getvalue()}\nCoverage of {name} is {percent:.2f} %, under its limit of {limit:g} %.", file=sys.stderr
+            )
     return failed
 
 

@@ -88,9 +88,15 @@ class Flights(Generic[T]):
         :param cancel_when_unwanted: whether the work stops when its last waiter is gone.
         """
         loop = asyncio.get_running_loop()
+        if loop not in self._by_loop:
+            # A loop that was closed with a flight under way is held by that flight; weakness alone would keep both for ever.
+            for other in filter(None, (reference() for reference in self._by_loop.keyrefs())):
+                if other.is_closed():
+                    self._by_loop.pop(other, None)
         flights = self._by_loop.setdefault(loop, {})
         flight = flights.get(key)
-        if flight is None:
+        # One that its last waiter has just given up is not for those who come after.
+        if flight is None or (flight.cancel_when_unwanted and flight.task.cancelling()):
             flight = flights[key] = Flight(cancel_when_unwanted)
             # An empty context: neither the trace nor the user of whoever came first is inherited by the others.
             flight.task = loop.create_task(work(flight), context=contextvars.Context())
@@ -123,16 +129,20 @@ async def outlast(future: asyncio.Future[T], grace: float) -> T:
     """
     loop = asyncio.get_running_loop()
     deadline: float | None = None
+    outlasted = 0
     while not future.done():
         try:
             await asyncio.wait((future,), timeout=None if deadline is None else deadline - loop.time())
         except asyncio.CancelledError:
-            if (task := asyncio.current_task()) is not None:
-                task.uncancel()
+            outlasted += 1
             deadline = loop.time() + grace if deadline is None else deadline
         if deadline is not None and loop.time() >= deadline and not future.done():
             future.cancel()
             raise asyncio.CancelledError
+    # Only now, for a cancellation that is passed on has to stay counted: TaskGroup and timeout() go by the count.
+    if (task := asyncio.current_task()) is not None:
+        for _ in range(outlasted):
+            task.uncancel()
     return future.result()
 
 

@@ -172,7 +172,8 @@ class AuthorizationCode(_Grant):
     ) -> None:
         _required("code", code)
         # RFC 7636 section 4.1: a code_verifier is 43 to 128 unreserved characters.
-        if isinstance(code_verifier, str) and not re.fullmatch(r"[A-Za-z0-9\-._~]{43,128}", code_verifier):
+        plain = code_verifier.reveal() if isinstance(code_verifier, Secret) else code_verifier
+        if plain is not None and not (isinstance(plain, str) and re.fullmatch(r"[A-Za-z0-9\-._~]{43,128}", plain)):
             raise ConfigurationError(
                 "code_verifier must be 43 to 128 characters out of A-Z a-z 0-9 - . _ ~ (RFC 7636 section 4.1)"
             )
@@ -266,7 +267,7 @@ def _pairs(extra: Extra, reserved: frozenset[str]) -> tuple[tuple[str, str | Sec
             raise ConfigurationError("extra must map names of parameters to strings")
         if name in reserved:
             raise ConfigurationError(f"extra must not set {name!r}: the protocol does; use the argument of that name")
-        for one in (value,) if isinstance(value, str | Secret) else value:
+        for one in value if isinstance(value, Iterable) and not isinstance(value, str) else (value,):
             if not isinstance(one, str | Secret):
                 raise ConfigurationError(f"extra[{name!r}] must be a string, a Secret, or several of them")
             found.append((name, one))

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from ..errors import ConfigurationError
 from ..value import EMPTY, Secret
-from .grants import Extra, _Grant
+from .grants import Extra, _Grant, _required
 
 __all__ = ("Password",)
 
@@ -38,6 +38,7 @@ class Password(_Grant):
     ) -> None:
         if not username or not isinstance(username, str):
             raise ConfigurationError("username must be a non-empty string")
+        _required("password", password)
         warnings.warn(
             "the password grant hands the user's password to this program, and RFC 9700 section 2.4 forbids it; "
             "use an authorization code or a device login where the server has one",

@@ -49,7 +49,7 @@ _CLASSES: Final[Mapping[str, type[ErrorResponse]]] = {
 }
 _INTERPRETED: Final = frozenset(
     {"access_token", "token_type", "refresh_token", "scope"}
-    | {"expires_in", "expires", "expires_at", "refresh_in", "refresh_at", "obtained_at"}
+    | {"expires_in", "expires", "expires_at", "refresh_in", "refresh_on", "refresh_at", "obtained_at"}
 )
 
 
@@ -107,7 +107,7 @@ def parse_token_response(
             token_type=_token_type(data.get("token_type"), quirks, endpoint, response),
             expires_at=_expires_at(data, sent_at, quirks.default_lifetime),
             obtained_at=sent_at,
-            refresh_at=None if (soon := _seconds(data.get("refresh_in"))) is None else sent_at + soon,
+            refresh_at=_refresh_at(data, sent_at),
             # RFC 6749 section 6: "The authorization server MAY issue a new refresh token, in which case the client MUST
             # discard the old refresh token and replace it with the new refresh token."
             refresh_token=new_refresh_token or refresh_token,
@@ -149,6 +149,7 @@ def error_response(
             error_description=description or None,
             error_uri=clean((data or {}).get("error_uri"), secrets) or None,
             status=status,
+            retry_after=wait,
         )
     if 300 <= status < 400:
         target = _origin_of(response.headers.get("location", ""))
@@ -276,6 +277,13 @@ def _expires_at(data: Mapping[str, Any], sent_at: float, default_lifetime: float
     return None if lifetime is None else sent_at + min(lifetime, LIFETIME_CAP)
 
 
+def _refresh_at(data: Mapping[str, Any], sent_at: float) -> float | None:
+    if (soon := _seconds(data.get("refresh_in"))) is not None:
+        return sent_at + soon
+    moment = _epoch(data.get("refresh_on"))
+    return moment if moment is not None and moment > sent_at else None
+
+
 def _seconds(value: object) -> float | None:
     """A lifetime out of whatever a server writes for one, whole seconds, capped at ten years; None where it is none."""
     if (seconds := finite_number(value)) is None or seconds <= 0:
@@ -289,9 +297,11 @@ def _epoch(value: object) -> float | None:
         return (number / 1000 if number > 1e11 else number) if 0 < number < 1e15 else None
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) and len(value) <= 64 else None
-        return None if moment is None else (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        seconds = 0.0 if moment is None else (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
+    # Go and .NET write "0001-01-01T00:00:00Z" for a time that was never set.
+    return seconds if seconds > 0 else None
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

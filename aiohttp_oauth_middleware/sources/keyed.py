@@ -142,6 +142,7 @@ class KeyedToken:
         "_store_key",
         "_strikes",
         "_strikes_until",
+        "_written",
         "held",
         "key",
     )
@@ -157,6 +158,8 @@ class KeyedToken:
         self._cooldown_until = -math.inf
         self._strikes = 0
         self._strikes_until = -math.inf
+        # How often save(), revoke() and forget() came: what a flight brings that began before is older than what they left.
+        self._written = 0
         self._login_refusal: OAuthError | None = None
 
     async def token(self, refused: Refusal | None) -> Token:
@@ -168,9 +171,11 @@ class KeyedToken:
                 held = await self._from_store()
             verdict = refused.verdict
             current = held is not None and held.token.access_token == refused.token.access_token
-            if verdict == "more wanted":
+            if verdict == "more wanted" and (current or held is None):
                 _, login = await self._how()
-                return refused.token if login is None else await self._by_login(login, refused.wanted, forced=True)
+                if login is None or self._login_refusal is not None:
+                    return refused.token
+                return await self._by_login(login, refused.wanted, forced=True)
             if verdict == "other":
                 return refused.token
             # Only the token that is current is renewed: one that was replaced meanwhile says nothing of its successor.
@@ -198,6 +203,7 @@ class KeyedToken:
     async def save(self, token: Token) -> None:
         """Put *token* in place of whatever there is."""
         await self._put(State(owner=self._common.owner, token=token))
+        self._written += 1
         self._common.signed_out.discard(self.key)
         self._login_refusal = None
         self._hold(token)
@@ -206,6 +212,7 @@ class KeyedToken:
     async def revoke(self) -> None:
         """Sign out, here at once, then at the server, then in the store."""
         self._common.signed_out.add(self.key)
+        self._written += 1
         self.held = None
         await self._settle()
         record = await self._stored()
@@ -230,6 +237,7 @@ class KeyedToken:
         """Drop it here, without telling the server."""
         await self._settle()
         await self._guarded(self._common.store.delete(self._store_key))
+        self._written += 1
         self.held = None
         self._common.signed_out.discard(self.key)
 
@@ -269,6 +277,7 @@ class KeyedToken:
     async def _renew(self, flight: Flight[Token], *, anew: bool = False, heed_cooldown: bool = True) -> Token:
         """The work of a flight: what the store has, a refresh, or the grant."""
         common = self._common
+        written = self._written
         renewal: Renewal | None = None
         try:
             seen = self.held
@@ -291,7 +300,7 @@ class KeyedToken:
                 lock_wait=2 * common.client.timeout + common.shutdown_grace,
                 shutdown_grace=common.shutdown_grace,
                 refusals_before_latch=common.client.quirks.refusals_before_latch,
-                publish=lambda token: self._publish(token, flight),
+                publish=lambda token: self._publish(token, flight, written),
             )
             token = await renewal.run(
                 seen.token if seen is not None else None,
@@ -307,9 +316,12 @@ class KeyedToken:
         except Exception as error:
             failure = StoreError(f"the token store raised {type(error).__name__}").about(self.key)
             raise failure from error
-        if not self._is_signed_out():
-            self._hold(token)
-            await self._notify(token)
+        if self._written != written:
+            if self.held is None:
+                raise LoginRequired("this user was signed out while the token was being renewed: sign in again").about(self.key)
+            return self.held.token
+        self._hold(token)
+        await self._notify(token)
         return token
 
     async def _obtain(self, grant: Grant | None, previous: Token | None) -> Token:
@@ -406,8 +418,9 @@ class KeyedToken:
         """Whether it is valid still, though a newer one may be due."""
         return not held.refused and self._clock.monotonic() < held.expires and self._clock.time() < held.expires_at
 
-    def _publish(self, token: Token, flight: Flight[Token]) -> None:
-        self._hold(token)
+    def _publish(self, token: Token, flight: Flight[Token], written: int) -> None:
+        if self._written == written:
+            self._hold(token)
         flight.land(token)
 
     def _is_signed_out(self) -> bool:
@@ -421,6 +434,7 @@ class KeyedToken:
         return await self._guarded(self._common.store.load(self._store_key))
 
     async def _from_store(self) -> Held | None:
+        written = self._written
         record = await self._stored()
         state = State.from_body(record.body) if record is not None else State()
         if state.kind == "signed_out":
@@ -428,7 +442,7 @@ class KeyedToken:
         if state.token is None:
             return None
         held = self._as_held(state.token)
-        if state.kind == "ok" or self._usable(held):
+        if self._written == written and (state.kind == "ok" or self._usable(held)):
             self.held = held
         return held if state.kind == "ok" else None
 

@@ -35,6 +35,7 @@ exchange, the store, the clock and chance are arguments, so that a scheduler in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
@@ -183,6 +184,9 @@ class Renewal:
                     raise
                 state = state.replace(token=previous.replace(refresh_token=None), pending=None)
                 previous, doubt = None, None
+                # Written before anything else is sent: whoever comes after us must not send what was refused.
+                if await self._note(state, version, lock):
+                    version += 1
                 token = await self._earn(tries)
         except OAuthError as error:
             answer = await self._failed(error, state, version, lock, doubt, renewing=previous is not None)
@@ -239,7 +243,13 @@ class Renewal:
                 self._emit("store_write_retried", error)
                 if attempt >= 1:
                     self._publish(token)
-                    await self._clock.sleep(min(5.0, 0.1 * 2.0**attempt))
+                    try:
+                        await self._clock.sleep(min(5.0, 0.1 * 2.0**attempt))
+                    except asyncio.CancelledError:
+                        # The loop ends: the last chance to write it.
+                        with contextlib.suppress(Exception):
+                            await self._durably(lambda: self._save(state, version, lock))
+                        raise
         self._emit("store_write_failed")
         return token
 
@@ -330,12 +340,13 @@ class Renewal:
         except asyncio.CancelledError:
             return await outlast(loop.create_task(task()), self._shutdown_grace)
 
-    async def _note(self, state: State, version: int, lock: Lock) -> None:
-        """Write what is good to know; where that fails, the caller's error matters more."""
+    async def _note(self, state: State, version: int, lock: Lock) -> bool:
+        """Write what is good to know, and return whether it was; where that fails, the caller's error matters more."""
         try:
-            await self._save(state, version, lock)
+            return await self._durably(lambda: self._save(state, version, lock))
         except Exception as error:
             self._emit("store_write_failed", error)
+            return False
 
     def _emit(self, name: EventName, error: BaseException | None = None, retry_after: float | None = None) -> None:
         cause = type(error).__name__ if error is not None else None

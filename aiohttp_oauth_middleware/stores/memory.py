@@ -18,8 +18,8 @@ __all__ = ("LocalLocks", "MemoryStore")
 class _Held:
     predecessor_is_dead = True  # in one process nobody dies alone
 
-
-_HELD = _Held()
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
 
 
 class LocalLocks:
@@ -27,28 +27,31 @@ class LocalLocks:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._locked: set[str] = set()
+        self._locked: dict[str, _Held] = {}
 
     @asynccontextmanager
     async def lock(self, key: str, *, wait: float) -> AsyncIterator[Lock]:
         # Within a loop a flight excludes already, so this waits only for another loop or thread: seldom, and by polling, for
         # no primitive of one loop's can wake another's.
         give_up = time.monotonic() + wait
-        while not self._acquire(key):
+        held = _Held()
+        while not self._acquire(key, held):
             if time.monotonic() >= give_up:
                 raise StoreLockTimeout(f"the lock of a key was held elsewhere in this process for more than {wait:g} s")
             await asyncio.sleep(random.uniform(0.002, 0.02))
         try:
-            yield _HELD
+            yield held
         finally:
             with self._guard:
-                self._locked.discard(key)
+                if self._locked.get(key) is held:
+                    del self._locked[key]
 
-    def _acquire(self, key: str) -> bool:
+    def _acquire(self, key: str, held: _Held) -> bool:
         with self._guard:
-            if key in self._locked:
+            # What a task held when its loop was closed under it, it can't release any more.
+            if (current := self._locked.get(key)) is not None and not current.loop.is_closed():
                 return False
-            self._locked.add(key)
+            self._locked[key] = held
             return True
 
 

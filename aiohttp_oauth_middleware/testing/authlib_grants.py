@@ -1,4 +1,4 @@
-"""The seam to authlib's server side: bytes-free messages in, answers out, the :class:`Ledger` behind it.
+"""The seam to authlib's server side: messages in, answers out, the :class:`Ledger` behind it.
 
 authlib ships no types, so nothing of it leaves this module.
 """
@@ -8,14 +8,10 @@ authlib ships no types, so nothing of it leaves this module.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
-from urllib.parse import unquote_plus
 
 from authlib.oauth2.rfc6749 import AuthorizationServer as AuthlibServer
 from authlib.oauth2.rfc6749 import OAuth2Error, OAuth2Payload, OAuth2Request
@@ -27,37 +23,14 @@ from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 
 from .ledger import Code, Family, IssuedToken, Ledger, RefreshRecord, RegisteredClient, new_code, new_values
+from .messages import Answer, Message, basic_credentials
 
-__all__ = ("Answer", "Engine", "Message", "basic_credentials", "check_metadata")
+__all__ = ("Engine", "check_metadata")
 
 _SECRET_METHODS: Final = ["client_secret_basic", "client_secret_basic_raw", "client_secret_post"]
 _ALL_METHODS: Final = [*_SECRET_METHODS, "none"]
 # RFC 8707 section 2: "Its value MUST be an absolute URI [...]. The URI MUST NOT include a fragment component."
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7e]+\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A request to one of the endpoints, already parsed; parameters without a value count as omitted."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str] = field(repr=False)
-    parameters: tuple[tuple[str, str], ...] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What is to be sent: a JSON object, or nothing but headers."""
-
-    status: int
-    body: Mapping[str, Any] = field(repr=False)
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-
-    @property
-    def error(self) -> str | None:
-        """The ``error`` of the body, if it is one."""
-        return self.body.get("error")
 
 
 class Engine:
@@ -100,9 +73,12 @@ class Engine:
             # RFC 6749 section 2.3: "The client MUST NOT use more than one authentication method in each request."
             if basic and "client_secret" in names:
                 raise InvalidRequestError("More than one authentication method was used.")
-            if basic and (client_id := dict(message.parameters).get("client_id")):
-                if client_id not in (given[0] for given in basic_credentials(message.headers)):
-                    raise InvalidRequestError("The form names another client than the Authorization header.")
+            if (
+                basic
+                and (client_id := dict(message.parameters).get("client_id"))
+                and client_id not in (given[0] for given in basic_credentials(message.headers))
+            ):
+                raise InvalidRequestError("The form names another client than the Authorization header.")
         except InvalidRequestError as error:
             answer: Answer = self._server.handle_response(*error())
             return answer
@@ -114,18 +90,6 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
     # Earlier releases of authlib let no plain http pass, not even on loopback.
     secure = {n: v.replace("http://", "https://", 1) if isinstance(v, str) else v for n, v in metadata.items()}
     AuthorizationServerMetadata(secure).validate()
-
-
-def basic_credentials(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The id and secret of an ``Authorization: Basic`` header: form-decoded, then raw; empty where there are none."""
-    scheme, _, encoded = headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return []
-    try:
-        client_id, colon, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return []
-    return [(unquote_plus(client_id), unquote_plus(secret)), (client_id, secret)] if colon else []
 
 
 class _Secretive(dict[str, Any]):
@@ -160,11 +124,11 @@ class _Request(OAuth2Request):
 
     @property
     def args(self) -> dict[str, str]:
-        return self.payload.data  # type: ignore[no-any-return]
+        return self.payload.data
 
     @property
     def form(self) -> dict[str, str]:
-        return self.payload.data  # type: ignore[no-any-return]
+        return self.payload.data
 
 
 class _Client:
@@ -210,8 +174,8 @@ class _Credential:
         return self.record.family.client_id == client.registered.client_id
 
     def get_scope(self) -> str:
-        # RFC 6749 section 6: "If a new refresh token is issued, the refresh token scope MUST be identical to that of the refresh
-        # token included by the client in the request."
+        # RFC 6749 section 6: "If a new refresh token is issued, the refresh token scope MUST be identical to that of the
+        # refresh token included by the client in the request."
         return self.record.scope if isinstance(self.record, IssuedToken) else self.record.family.scope
 
     def is_expired(self) -> bool:
@@ -276,7 +240,7 @@ class _RefreshToken(RefreshTokenGrant):
     TOKEN_ENDPOINT_AUTH_METHODS = _ALL_METHODS
 
     @property
-    def INCLUDE_NEW_REFRESH_TOKEN(self) -> bool:  # noqa: N802
+    def INCLUDE_NEW_REFRESH_TOKEN(self) -> bool:
         return bool(self.server.ledger.policy.rotation)
 
     def authenticate_refresh_token(self, refresh_token: str) -> _Credential | None:

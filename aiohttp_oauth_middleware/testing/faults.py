@@ -8,16 +8,14 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType, TracebackType
-from typing import Final, Self
+from types import TracebackType
+from typing import Self
 
 from aiohttp import web
 
 from ..errors import ConfigurationError
 
 __all__ = ("Fault", "Faults", "Held")
-
-_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Fault:
 
     status: int = 200
     body: bytes = field(default=b"", repr=False)
-    headers: Mapping[str, str] = field(default=_NONE, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     cut: str = ""
     path: str | None = None
 
@@ -125,9 +123,7 @@ class Held:
         self.close()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.release()
 
 

@@ -108,7 +108,7 @@ class Family:
 
 @dataclass(slots=True, eq=False)
 class IssuedToken:
-    """An access token as the server knows it: what a protected application finds in ``request["token"]``."""
+    """An access token as the server knows it: what a handler behind :meth:`AuthorizationServer.protect` finds."""
 
     family: Family = field(repr=False)
     scope: str

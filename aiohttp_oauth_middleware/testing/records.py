@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from .authlib_grants import Message, basic_credentials
 from .ledger import digest
+from .messages import Message, basic_credentials
 
 __all__ = ("APIRequest", "EndpointRecord")
 
@@ -27,7 +27,7 @@ class EndpointRecord:
     client_id: str | None
     """Who the client said it was, in the header or the form."""
     authentication: str | None
-    """How it proved that: ``client_secret_basic``, ``client_secret_post``, ``none`` (only a client_id), or None (nothing at all)."""
+    """How it proved that: ``client_secret_basic``, ``client_secret_post``, ``none`` (only a client_id), or None (nothing)."""
     names: tuple[str, ...]
     """The names of the form's parameters as they were sent, those without a value too."""
     parameters: Mapping[str, tuple[str, ...]]

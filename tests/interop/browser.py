@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from aiohttp import ClientSession, CookieJar
 from yarl import URL
@@ -21,9 +23,11 @@ class Verifier:
         self.challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def browser() -> ClientSession:
-    """A session that keeps cookies of an IP address and of plain http, as a browser does on loopback."""
-    return ClientSession(cookie_jar=CookieJar(unsafe=True))
+def browser(origin: str = "", cookies: Mapping[str, str] = MappingProxyType({})) -> ClientSession:
+    """A session that keeps cookies of an IP address, as a browser does, and comes with *cookies* for *origin*."""
+    jar = CookieJar(unsafe=True)
+    jar.update_cookies(cookies, URL(origin))
+    return ClientSession(cookie_jar=jar)
 
 
 async def walk(session: ClientSession, url: URL) -> dict[str, str]:

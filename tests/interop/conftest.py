@@ -14,8 +14,10 @@ from typing import Final, NoReturn
 
 import pytest
 
-from tests.interop import glewlwyd as glewlwyd_server
+from tests.interop import glewlwyd as glewlwyd_process
+from tests.interop.browser import browser
 from tests.interop.child import running
+from tests.interop.servers import Server
 
 _HERE: Final = Path(__file__).parent
 _FOLDER: Final = _HERE / "oidc_provider"
@@ -47,34 +49,46 @@ def _unavailable(request: pytest.FixtureRequest, server: str, remedy: str) -> No
     pytest.skip(f"{server} is missing. {remedy}")
 
 
-def _oidc_provider(request: pytest.FixtureRequest, *arguments: str) -> Iterator[str]:
+def _oidc_provider(request: pytest.FixtureRequest, *arguments: str) -> Iterator[Server]:
     node = shutil.which("node")
     if node is None:
         _unavailable(request, "oidc-provider", "Install node (20 or later) and npm, then run `make test` again.")
     if not (_FOLDER / "node_modules" / "oidc-provider").is_dir():
         _unavailable(request, "oidc-provider", f"Run `npm ci` in {_FOLDER.relative_to(_HERE.parent.parent)}.")
     with running([node, "server.mjs", *arguments], cwd=_FOLDER) as child:
-        yield json.loads(child.first_line())["issuer"]
+        issuer = json.loads(child.first_line())["issuer"]
+        # OpenID Connect Core 1.0 section 11: a refresh token needs offline_access, and that a consent.
+        yield Server(
+            issuer=issuer,
+            browser=browser,
+            login_scope="openid offline_access",
+            login_parameters={"prompt": "consent"},
+            drop_url=f"{issuer}/testing/destroy",
+        )
 
 
 @pytest.fixture(scope="session")
-def oidc_provider(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The issuer of a running oidc-provider."""
+def oidc_provider_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A running oidc-provider."""
     yield from _oidc_provider(request)
 
 
 @pytest.fixture(scope="session")
-def short_lived_oidc_provider(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The issuer of a running oidc-provider whose access tokens live for SHORT_TTL seconds."""
+def short_lived_oidc_provider_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A running oidc-provider whose access tokens live for SHORT_TTL seconds."""
     yield from _oidc_provider(request, f"--access-token-ttl={SHORT_TTL}")
 
 
 @pytest.fixture(scope="session")
-def glewlwyd(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[glewlwyd_server.Glewlwyd]:
+def glewlwyd_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running glewlwyd, set up."""
-    if shutil.which("glewlwyd") is None or not glewlwyd_server.SCHEMA.is_file():
+    if shutil.which("glewlwyd") is None or not glewlwyd_process.SCHEMA.is_file():
         _unavailable(request, "glewlwyd", "On Debian: `apt-get install glewlwyd dbconfig-sqlite3`.")
-    with glewlwyd_server.glewlwyd(tmp_path_factory.mktemp("glewlwyd")) as server:
-        yield server
+    with glewlwyd_process.glewlwyd(tmp_path_factory.mktemp("glewlwyd")) as running_server:
+        yield Server(
+            issuer=running_server.issuer,
+            browser=running_server.browser,
+            login_scope="openid reports:read",
+            # What its login page adds once the user has signed in and agreed.
+            login_parameters={"g_continue": ""},
+        )

@@ -11,7 +11,6 @@ import json
 import secrets
 import socket
 import sqlite3
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -19,8 +18,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tests.interop.browser import REDIRECT_URI
+from aiohttp import ClientSession
+
+from tests.interop.browser import REDIRECT_URI, browser
 from tests.interop.child import Child, running
+from tests.interop.servers import SECRET
 
 SCHEMA: Final = Path("/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3")
 MODULES: Final = Path("/usr/lib/glewlwyd")
@@ -61,7 +63,7 @@ database =
 
 
 class Glewlwyd:
-    """A running server. *session_id* is the cookie of its signed-in user."""
+    """A running server; its administrator is signed in, and is the user who consents."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -82,10 +84,9 @@ class Glewlwyd:
             text = response.read()
         return json.loads(text) if text else None
 
-    @property
-    def cookies(self) -> dict[str, str]:
-        """The cookies of the user who signed in, for the browser of a login."""
-        return {cookie.name: cookie.value or "" for cookie in self._cookies}
+    def browser(self) -> ClientSession:
+        """The browser of the user who signed in."""
+        return browser(self.url, {cookie.name: cookie.value or "" for cookie in self._cookies})
 
     def set_up(self, *, access_token_ttl: int) -> None:
         """Scopes, the OpenID plugin, and the clients that the tests use; the administrator is the user who consents."""
@@ -93,7 +94,9 @@ class Glewlwyd:
         scopes = ("reports:read", "reports:write")
         for scope in scopes:
             self.call("POST", "api/scope/", {"name": scope, "display_name": scope, "password_required": False, "scheme": {}})
-        self.call("PUT", "api/user/admin", {"name": "Admin", "scope": ["g_admin", "g_profile", "openid", *scopes], "enabled": True})
+        self.call(
+            "PUT", "api/user/admin", {"name": "Admin", "scope": ["g_admin", "g_profile", "openid", *scopes], "enabled": True}
+        )
         self.call(
             "POST",
             "api/mod/plugin/",
@@ -132,14 +135,16 @@ class Glewlwyd:
             "scope": [*scopes],
             "redirect_uri": [REDIRECT_URI],
         }
-        secret = {"confidential": True, "client_secret": "a-client-secret"}
+        secret = {"confidential": True, "client_secret": SECRET}
         for client_id, methods, kind in (
             ("machine-basic", ["client_secret_basic"], secret | machine),
             ("machine-post", ["client_secret_post"], secret | machine),
             ("web-basic", ["client_secret_basic"], secret | web),
             ("public", ["none"], {"confidential": False} | web | {"authorization_type": ["code", "refresh_token"]}),
         ):
-            self.call("POST", "api/client/", {"client_id": client_id, "token_endpoint_auth_method": methods, "enabled": True} | kind)
+            self.call(
+                "POST", "api/client/", {"client_id": client_id, "token_endpoint_auth_method": methods, "enabled": True} | kind
+            )
             if "redirect_uri" in kind:
                 self.call("PUT", f"api/auth/grant/{client_id}", {"scope": " ".join(["openid", *scopes])})
 
@@ -186,8 +191,3 @@ def glewlwyd(folder: Path, *, access_token_ttl: int = 3600) -> Iterator[Glewlwyd
                 yield server
                 return
     raise RuntimeError("glewlwyd ended five times before it answered")
-
-
-def version() -> str:
-    """What ``glewlwyd --version`` says."""
-    return subprocess.run(["glewlwyd", "--version"], capture_output=True, text=True, check=False, timeout=10).stdout.strip()

@@ -2,6 +2,9 @@
 //
 //   node server.mjs [--access-token-ttl=SECONDS]
 //
+// POST /testing/destroy with an access token as the body drops that one token, and nothing else that came of its login.
+// (The revocation endpoint drops it all, as RFC 7009 section 2.1 allows.)
+//
 // Prints one line of JSON once it listens, {"issuer": "http://127.0.0.1:PORT"}, and ends when its standard input does, so
 // that it never outlives the tests. A person is not needed: whoever comes to the interaction is "alice" and consents.
 
@@ -21,7 +24,7 @@ if (!Number.isInteger(accessTokenTTL) || accessTokenTTL < 1) {
 }
 
 const callback = 'http://127.0.0.1/callback';
-const awkward = 's3cr:t +%&=/ü'; // RFC 6749 section 2.3.1: form-encoded before it goes into Basic
+const awkward = 's3cr:t +%&=/~"'; // RFC 6749 section 2.3.1: form-encoded before it goes into Basic
 const machine = { grant_types: ['client_credentials'], response_types: [], redirect_uris: [] };
 const web = {
   grant_types: ['authorization_code', 'refresh_token'],
@@ -31,11 +34,11 @@ const web = {
 
 const configuration = {
   clients: [
-    { client_id: 'machine-basic', client_secret: 'machine-secret', token_endpoint_auth_method: 'client_secret_basic', ...machine },
-    { client_id: 'machine-post', client_secret: 'machine-secret', token_endpoint_auth_method: 'client_secret_post', ...machine },
+    { client_id: 'machine-basic', client_secret: 'a-client-secret', token_endpoint_auth_method: 'client_secret_basic', ...machine },
+    { client_id: 'machine-post', client_secret: 'a-client-secret', token_endpoint_auth_method: 'client_secret_post', ...machine },
     { client_id: 'machine:awkward', client_secret: awkward, token_endpoint_auth_method: 'client_secret_basic', ...machine },
-    { client_id: 'web-basic', client_secret: 'web-secret', token_endpoint_auth_method: 'client_secret_basic', ...web },
-    { client_id: 'web-post', client_secret: 'web-secret', token_endpoint_auth_method: 'client_secret_post', ...web },
+    { client_id: 'web-basic', client_secret: 'a-client-secret', token_endpoint_auth_method: 'client_secret_basic', ...web },
+    { client_id: 'web-post', client_secret: 'a-client-secret', token_endpoint_auth_method: 'client_secret_post', ...web },
     { client_id: 'public', token_endpoint_auth_method: 'none', application_type: 'native', ...web },
   ],
   scopes: ['openid', 'offline_access', 'reports:read', 'reports:write'],
@@ -84,6 +87,17 @@ const configuration = {
   },
 };
 
+async function destroy(provider, request, response) {
+  const parts = [];
+  for await (const part of request) {
+    parts.push(part);
+  }
+  const value = Buffer.concat(parts).toString();
+  const token = (await provider.AccessToken.find(value)) ?? (await provider.ClientCredentials.find(value));
+  await token.destroy();
+  response.writeHead(204).end();
+}
+
 async function interact(provider, request, response) {
   const { params, session } = await provider.interactionDetails(request, response);
   const accountId = session?.accountId ?? 'alice';
@@ -104,11 +118,12 @@ server.listen(0, '127.0.0.1', () => {
   provider.on('server_error', (ctx, error) => console.error(error));
   const answer = provider.callback();
   server.on('request', (request, response) => {
-    if (!request.url.startsWith('/interaction/')) {
+    const own = request.url === '/testing/destroy' ? destroy : request.url.startsWith('/interaction/') ? interact : undefined;
+    if (own === undefined) {
       answer(request, response);
       return;
     }
-    interact(provider, request, response).catch((error) => {
+    own(provider, request, response).catch((error) => {
       console.error(error);
       response.writeHead(500).end();
     });

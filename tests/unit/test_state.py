@@ -1,0 +1,78 @@
+"""The body of a record: what is written is read, and what can't be read is never 'no token'."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from aiohttp_oauth_middleware import StoreCorrupted, Token
+from aiohttp_oauth_middleware.sources.state import Pending, State
+
+TOKEN = Token("access", refresh_token="refresh", expires_at=7.0, obtained_at=5.0, scope="a b", extra={"team": "x"})
+WHOLE = State(
+    "dead", owner="o", token=TOKEN, pending=Pending(3.0, "host:1"), cooldown_until=9.0, failures=2, refusals=1
+)
+
+
+@pytest.mark.parametrize("state", [State(), WHOLE, State("signed_out", owner="o"), State(refusals=1)], ids=lambda s: s.kind)
+def test_a_state_is_read_as_it_was_written(state: State) -> None:
+    assert State.from_body(state.to_body()) == state
+
+
+def test_an_intent_says_which_process_it_is_of() -> None:
+    assert Pending(3.0).process.endswith(f":{os.getpid()}")
+    assert Pending(3.0, "host:1").process == "host:1"
+
+
+def test_S_22_a_state_prints_no_secret() -> None:
+    assert "access" not in repr(WHOLE).replace("access_token", "")
+    assert "'refresh'" not in repr(WHOLE)
+
+
+def changed(**members: object) -> bytes:
+    return json.dumps(json.loads(WHOLE.to_body()) | members).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x00\x01",
+        b"\xff\xfe{",
+        b"null",
+        b"[]",
+        b"7",
+        b"{}",
+        b'{"schema":1}',
+        WHOLE.to_body()[:-2],
+        b"[" * 100_000,
+        changed(schema=2),
+        changed(schema=None),
+        changed(state="asleep"),
+        changed(state=[]),
+        changed(token=None),
+        changed(token={}),
+        changed(token={"access_token": "a b"}),
+        changed(token={"access_token": 7}),
+        changed(pending=7),
+        changed(pending={"since": "soon", "process": ""}),
+        changed(pending={"since": 7}),
+        changed(pending={"since": 10**400, "process": ""}),
+        changed(failures="many"),
+        changed(failures=None),
+        changed(failures=float("inf")),
+        changed(refusals=float("nan")),
+    ],
+    ids=lambda body: body[:40].decode("latin-1"),
+)
+def test_F_51_what_cannot_be_read_is_StoreCorrupted(body: bytes) -> None:
+    with pytest.raises(StoreCorrupted) as caught:
+        State.from_body(body)
+    assert "refresh" not in str(caught.value)
+
+
+def test_a_cool_down_that_is_no_number_counts_as_none() -> None:
+    assert State.from_body(changed(cooldown_until="soon")).cooldown_until == 0.0
+    assert State.from_body(changed(cooldown_until=None)).cooldown_until == 0.0
