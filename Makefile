@@ -8,9 +8,10 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.14 python3.13 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
+PIP_INSTALL := -m pip -qq --disable-pip-version-check install
 SETTINGS := setup.cfg setup.py pyproject.toml
 OIDC_PROVIDER := tests/interop/oidc_provider
+GLEWLWYD := tests/interop/.glewlwyd
 FUZZ_CASES ?= 1000000
 PYTEST_ARGS ?=
 
@@ -25,7 +26,7 @@ help:
 	@echo "make lint     ruff; 'make format' repairs what it can"
 	@echo "make type     mypy over package, tests and docs code"
 	@echo "make docs     the documentation and its doctests, warnings as errors"
-	@echo "make fuzz     the property tests with $(FUZZ_CASES) cases each (FUZZ_CASES=...)"
+	@echo "make fuzz     $(FUZZ_CASES) hostile cases of each kind (FUZZ_CASES=...)"
 	@echo "make bench    the benchmarks, side by side with peers, in .venv-bench"
 	@echo "make dist     sdist and wheel in dist/"
 	@echo "make changes  how the change notes will read"
@@ -73,10 +74,11 @@ type: $(VENV)/.tools
 docs: $(VENV)/.tools
 	@$(BIN)/sphinx-build -W -n --keep-going -q -b html docs docs/_build/html
 	@$(BIN)/sphinx-build -W -n --keep-going -q -b doctest docs docs/_build/doctest
-	@$(BIN)/python -m docutils --halt=warning README.rst docs/_build/README.html
+	@for page in README.rst CHANGES.rst CONTRIBUTING.rst; do \
+		$(BIN)/python -m docutils --halt=warning $$page docs/_build/page.html || exit 1; done
 
 fuzz: $(VENV)/.test
-	@FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest --timeout=0 tests/property $(PYTEST_ARGS)
+	@FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m tests.fuzz
 
 bench: .venv-bench/.installed
 	@.venv-bench/bin/python -m tests.bench
@@ -94,16 +96,22 @@ dist: $(VENV)/.tools
 changes: $(VENV)/.tools
 	@$(BIN)/towncrier build --draft --version "$$($(BIN)/python -c 'import aiohttp_oauth_middleware as a; print(a.__version__)')"
 
-# Where npm is missing the tests say so themselves; where it fails they may go without, unless REQUIRE_INTEROP=1.
+# What can't be had here the tests go without, and say so, unless REQUIRE_INTEROP=1.
 interop-servers:
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(OIDC_PROVIDER)/node_modules/.installed \
-		|| { echo "INTEROP: npm ci failed in $(OIDC_PROVIDER)" >&2; test "$(REQUIRE_INTEROP)" != 1; }; fi
+		|| { echo "INTEROP: oidc-provider could not be installed" >&2; test "$(REQUIRE_INTEROP)" != 1; }; fi
+	@if command -v apt-get >/dev/null; then $(MAKE) --no-print-directory $(GLEWLWYD)/.unpacked \
+		|| { echo "INTEROP: glewlwyd could not be unpacked" >&2; test "$(REQUIRE_INTEROP)" != 1; }; fi
 
 $(OIDC_PROVIDER)/node_modules/.installed: $(OIDC_PROVIDER)/package.json $(OIDC_PROVIDER)/package-lock.json
 	@cd $(OIDC_PROVIDER) && npm ci --silent --no-audit --no-fund
 	@touch $@
 
+$(GLEWLWYD)/.unpacked: tests/interop/unpack_glewlwyd
+	@tests/interop/unpack_glewlwyd
+	@touch $@
+
 clean:
 	@rm -rf $(VENV) .venv-bench .venv-aiohttp-* build dist *.egg-info docs/_build htmlcov .coverage .coverage.* \
-		.hypothesis .mypy_cache .pytest_cache .ruff_cache $(OIDC_PROVIDER)/node_modules
+		.hypothesis .mypy_cache .pytest_cache .ruff_cache $(OIDC_PROVIDER)/node_modules $(GLEWLWYD)
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from .errors import OAuthError, TokenUnavailable
 
-__all__ = ("Flight", "Flights", "outlast")
+__all__ = ("Flight", "Flights", "finish", "outlast")
 
 T = TypeVar("T")
 
@@ -144,6 +144,26 @@ async def outlast(future: asyncio.Future[T], grace: float) -> T:
         for _ in range(outlasted):
             task.uncancel()
     return future.result()
+
+
+async def finish(work: Callable[[], Coroutine[Any, Any, T]], grace: float) -> T:
+    """*work*, to its end although this task is cancelled; begun once more where the end of the loop cancelled the work too.
+
+    :param grace: seconds for which a cancellation waits, as for :func:`outlast`.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        return await outlast(loop.create_task(work()), grace)
+    except asyncio.CancelledError:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise  # the grace is over
+    # Every task was cancelled, and that happens once: nobody will cut off a second try but we ourselves.
+    again = loop.create_task(work())
+    done, _ = await asyncio.wait((again,), timeout=grace)
+    if not done:
+        again.cancel()
+        raise asyncio.CancelledError
+    return again.result()
 
 
 def _own_copy(error: BaseException) -> BaseException:

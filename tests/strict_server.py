@@ -62,6 +62,8 @@ class StrictServer:
         self.requests: list[dict[str, str]] = []
         self.presented: Counter[str] = Counter()
         self.reuses = 0
+        """How often a superseded one was presented, unless the answer that replaced it was lost."""
+        self.lost: set[str] = set()
         self.after_refusal = 0
         self.at_once = 0
         self.most_at_once = 0
@@ -140,6 +142,8 @@ class StrictServer:
                 self._refused.add(refresh_token)
             return answer
         proper = self._properly(form, refresh_token)
+        if answer == LOST and refresh_token is not None:
+            self.lost.add(refresh_token)
         return TokenUnavailable("the answer was lost", maybe_spent=True) if answer == LOST else proper
 
     def revoke(self, form: dict[str, str]) -> EndpointResponse:
@@ -162,7 +166,7 @@ class StrictServer:
             self._refused.add(refresh_token)
             return oauth_error("invalid_grant")
         if self._current[family] != refresh_token:
-            self.reuses += 1
+            self.reuses += refresh_token not in self.lost
             self._refused.add(refresh_token)
             del self._current[family]
             return oauth_error("invalid_grant")

@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import inspect
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from yarl import URL
 
 from ..clock import Clock, SystemClock
 from ..errors import ConfigurationError, InvalidClient, OAuthError, TokenResponseError, TokenUnavailable
-from ..flight import Flights, outlast
+from ..flight import Flights, finish, outlast
 from ..protocol.client_auth import ClientAuthentication, ClientSecret, NoAuthentication
 from ..protocol.endpoint import EndpointRequest, EndpointResponse, Hook, HookPoint
 from ..protocol.grants import Grant, RefreshToken, joined_scope
@@ -96,7 +97,9 @@ class Client:
         if not all(isinstance(hook, Hook) for hook in self.hooks):
             raise ConfigurationError("Client: hooks must be Hook(…) values")
         self._insecure_http = insecure_http
-        self._session_factory = session_factory
+        # The sessions are kept by factory, and one that compares by its fields may not be hashable.
+        unhashable = session_factory is not None and type(session_factory).__hash__ is None
+        self._session_factory = partial(session_factory) if session_factory is not None and unhashable else session_factory
         self._token_body_limit = token_body_limit
         self._metadata_body_limit = metadata_body_limit
         self._metadata: ServerMetadata | None = None
@@ -181,7 +184,7 @@ class Client:
         :raises TokenUnavailable: it could not answer now.
         :raises TokenResponseError: its answer makes no sense.
         """
-        return await self._token_request(grant, "access_token", None, shutdown_grace)
+        return await self._token_request(grant, "access_token", None, None, shutdown_grace)
 
     async def refresh(
         self,
@@ -210,7 +213,7 @@ class Client:
         if wanted is None and old is not None and self.quirks.scope_on_refresh:
             wanted = old.scope
         grant = RefreshToken(refresh_token, scope=wanted, resource=resource, extra=extra or {})
-        return await self._token_request(grant, "refresh_token", old, shutdown_grace)
+        return await self._token_request(grant, "refresh_token", old, refresh_token, shutdown_grace)
 
     async def revoke(self, token: Token | str, hint: str | None = None) -> None:
         """Tell the server that *token* is not needed any more; :rfc:`7009#section-2.1`.
@@ -249,7 +252,9 @@ class Client:
             )
         return data
 
-    async def _token_request(self, grant: Grant, kind: str, previous: Token | None, shutdown_grace: float) -> Token:
+    async def _token_request(
+        self, grant: Grant, kind: str, previous: Token | None, in_hand: Secret | None, shutdown_grace: float
+    ) -> Token:
         if isinstance(grant, type) or not isinstance(grant, Grant):
             raise ConfigurationError("Client.fetch_token: grant must be a grant, such as ClientCredentials()")
         if grant.grant_type == "client_credentials" and self.public:
@@ -270,14 +275,14 @@ class Client:
             point: HookPoint = "refresh_token_response" if kind == "refresh_token" else "access_token_response"
             for hook in self.hooks:
                 if hook.point == point:
-                    response = await self._rewritten(hook, response)
+                    response = await finish(partial(self._rewritten, hook, response), shutdown_grace)
             scope = getattr(grant, "scope", None) or (previous.scope if previous else None)
             try:
                 return parse_token_response(
                     response,
                     sent_at=sent_at,
                     scope=scope,
-                    refresh_token=previous.refresh_token if previous else None,
+                    refresh_token=None if in_hand is None else in_hand.reveal(),
                     quirks=self.quirks,
                     secrets=request.secrets(),
                 )

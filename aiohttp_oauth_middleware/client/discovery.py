@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from yarl import URL
 
-from ..errors import DiscoveryError, OAuthError, TokenUnavailable
+from ..errors import DiscoveryError, OAuthError, TokenResponseError, TokenUnavailable
 from ..protocol.endpoint import EndpointRequest, EndpointResponse
 from ..protocol.metadata import ServerMetadata, parse_metadata, require_tls, well_known_urls
 from ..protocol.token_response import parse_object, retry_after
@@ -34,7 +34,11 @@ async def discover(
         try:
             response = await fetch(request, f"the metadata at {url}")
         except TokenUnavailable as error:
+            error.maybe_spent = False  # nothing but a GET was sent
             problem = problem or error
+            continue
+        except TokenResponseError as error:
+            problem = problem or DiscoveryError(str(error), rule="RFC 8414 section 3.2")
             continue
         if response.status != 200:
             if response.status >= 500 or response.status == 429:

@@ -15,7 +15,6 @@ import atexit
 import contextlib
 import inspect
 import os
-import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -88,6 +87,8 @@ class _Exchange:
         self.sent = False
 
     async def run(self, session: ClientSession) -> EndpointResponse:
+        broken: TokenUnavailable | None = None
+        problem = ""
         try:
             return await self._run(session)
         except OAuthError as error:
@@ -96,11 +97,17 @@ class _Exchange:
             raise self._unavailable(f"did not answer within {self.timeout:g} s") from None
         except aiohttp.ClientConnectorCertificateError as error:
             raise self._unavailable("has a TLS certificate that can't be verified") from error
-        except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
+        except OSError as error:
             raise self._unavailable(f"could not be reached ({type(error).__name__})") from error
+        except aiohttp.ClientError as error:
+            # Not as the cause: what can't be parsed is quoted there, and so is the URL, which in a GET holds the parameters.
+            broken = self._unavailable(f"gave no whole answer ({type(error).__name__})")
+            broken.__cause__ = aiohttp.ClientError(type(error).__name__)
         except (ValueError, TypeError, RuntimeError) as error:
             # Not as the cause: such an error may hold the very header or parameter that it complains of.
             problem = type(error).__name__
+        if broken is not None:
+            raise broken
         raise ConfigurationError(
             f"the request to {self.name} can't be sent ({problem}): a header or parameter that a hook or a secret put there "
             "is not valid, or session_factory didn't make its session when it was called"
@@ -131,6 +138,9 @@ class _Exchange:
 
     async def _present(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Set the header fields innermost, where neither netrc nor a session's defaults can replace or add credentials."""
+        if self.sent and self.request.form:
+            # aiohttp repeats a GET whose connection broke; what is single-use is sent once.
+            raise aiohttp.ClientConnectionError("the connection broke")
         fields = self.request.headers
         headers = request.headers
         headers.popall("Authorization", None)
@@ -205,9 +215,13 @@ class _Lane:
         kept: _Kept | None = None
         loop = asyncio.get_running_loop()
         try:
-            kept = await self._session(exchange.session_factory)
+            async with asyncio.timeout(exchange.timeout) as opening:
+                kept = await self._session(exchange.session_factory)
             kept.users += 1
             return await exchange.run(kept.session)
+        except TimeoutError:
+            assert opening.expired()
+            raise TokenUnavailable(f"{exchange.name} was not asked: session_factory took {exchange.timeout:g} s") from None
         finally:
             if kept is not None:
                 kept.users -= 1

@@ -36,13 +36,15 @@ class Gate:
     :param insecure_http: let tokens travel over plain http beyond this machine.
     """
 
-    __slots__ = ("_decide", "_foreign_seen", "_insecure_http", "_pin", "_prefixes")
+    __slots__ = ("_decide", "_foreign_seen", "_insecure_http", "_pin", "_prefixes", "open")
 
     def __init__(self, origins: Origins | None, *, insecure_http: bool = False) -> None:
         self._insecure_http = insecure_http
         self._decide: Callable[[URL], bool] | None = None
         # Origin → path prefixes, or None where every path is allowed.
         self._prefixes: dict[_Origin, tuple[str, ...] | None] = {}
+        self.open: dict[str, tuple[str, ...]] = {}
+        """Authorities (``api.example.com``) whose every path is allowed, and under which schemes: a short way to a yes."""
         self._pin = origins is None
         self._foreign_seen = False
         if origins is None:
@@ -106,6 +108,8 @@ class Gate:
             origin = (scheme, url.raw_host, url.port)
             known = self._prefixes.get(origin, ())
             self._prefixes[origin] = None if not path or known is None else (*known, path)
+            if self._prefixes[origin] is None:
+                self.open[url.raw_authority] = (*self.open.get(url.raw_authority, ()), scheme)
 
     def _check_transport(self, url: URL) -> None:
         # RFC 6750 section 5.3: "Clients MUST always use TLS (https) or equivalent transport security when making requests with

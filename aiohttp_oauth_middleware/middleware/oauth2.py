@@ -13,7 +13,7 @@ from typing import Final
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, TraceConfig, hdrs
-from multidict import MultiMapping
+from multidict import MultiMapping, istr
 from yarl import URL
 
 from ..errors import ConfigurationError, OAuthError, TokenUnavailable
@@ -22,7 +22,7 @@ from ..sources.source import Refusal, TokenSource
 from ..token import Token
 from .gate import Gate, Origins
 from .placement import BearerHeader, Header, Placement
-from .resend import can_send_again, discard, was_consumed
+from .resend import can_send_again, discard
 
 __all__ = ("OAuth2Auth",)
 
@@ -84,7 +84,13 @@ class OAuth2Auth:
             raise ConfigurationError("OAuth2Auth: fresh_token_delay must be None or a number of seconds, 0 or more")
         self._source = source
         self._gate = Gate(origins if origins is not None else getattr(source, "origins", None), insecure_http=insecure_http)
+        self._open = self._gate.open
         self._placement: Placement = placement if placement is not None else BearerHeader()
+        # The hot path sets a header by itself, for each coroutine on it would cost as much as the header.
+        self._field: istr | None = None
+        if isinstance(self._placement, Header) and type(self._placement).place is Header.place:
+            self._field, self._prefix = self._placement.field, self._placement.prefix
+        self._ready = _ready_of(source)
         self._expired_when = expired_when
         self._fresh_token_delay = fresh_token_delay
         self._warned_of_occupied = False
@@ -93,20 +99,28 @@ class OAuth2Auth:
         return f"<OAuth2Auth of {self._source!r} for {self._gate!r} as {self._placement!r}>"
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        if not self._gate.allows(request.url):
+        url = request.url
+        if url.scheme not in self._open.get(url.raw_authority, ()) and not self._gate.allows(url):
             return await handler(request)
-        if self._placement.occupied(request):
-            self._explain_occupied(request.url)
+        headers, field = request.headers, self._field
+        if field in headers if field is not None else self._placement.occupied(request):
+            self._explain_occupied(url)
             return await handler(request)
-        token = await self._token(None)
-        if token is None:
+        if (token := self._ready()) is None and (token := await self._token(None)) is None:
             return await handler(request)
-        # Decided now: once it was sent, a body that can't be sent again looks like an empty one.
-        again = can_send_again(request)
-        response = await self._send(request, handler, token)
-        if response.status not in (401, 403) and self._expired_when is None:
+        if field is not None and token.token_type == "Bearer":
+            headers[field] = self._prefix + token.access_token
+            try:
+                response = await handler(request)
+            finally:
+                if field in headers:
+                    del headers[field]
+        else:
+            response = await self._send(request, handler, token)
+        status = response.status
+        if status != 401 and status != 403 and self._expired_when is None:
             return response
-        return await self._after_refusal(request, handler, response, token, again)
+        return await self._after_refusal(request, handler, response, token)
 
     def trace_config(self) -> TraceConfig:
         """The same for a session that takes no middlewares, on public API alone: ``session.trace_configs.append(…)``.
@@ -137,14 +151,14 @@ class OAuth2Auth:
             await placement.clear(request)
 
     async def _after_refusal(
-        self, request: ClientRequest, handler: ClientHandlerType, response: ClientResponse, token: Token, again: bool
+        self, request: ClientRequest, handler: ClientHandlerType, response: ClientResponse, token: Token
     ) -> ClientResponse:
         """Send it again, at most once for each cause, for as long as the source has a better token."""
         causes: set[int] = set()
         while (refusal := await self._refusal(request, response, token)) is not None and refusal.status not in causes:
             causes.add(refusal.status)
             better: Token | None = token
-            sendable = again and not was_consumed(request)
+            sendable = can_send_again(request)
             if sendable and refusal.status == 401 and self._is_newborn(token):
                 await asyncio.sleep(self._fresh_token_delay or 0.0)
             else:
@@ -255,6 +269,15 @@ class OAuth2Auth:
             return
         with contextlib.suppress(OAuthError):  # the next request will say it
             await self._token(Refusal(url, status, self._challenges(headers), token))
+
+
+def _ready_of(source: TokenSource) -> Callable[[], Token | None]:
+    """The source's ``ready()``, which saves a coroutine, unless a subclass or a test has put another ``token()`` over it."""
+    definer = next((cls for cls in type(source).__mro__ if "token" in vars(cls)), None)
+    if definer is None or "ready" not in vars(definer) or "token" in getattr(source, "__dict__", ()):
+        return lambda: None
+    ready: Callable[[], Token | None] = source.ready  # type: ignore[attr-defined]
+    return ready
 
 
 def _check_bearer(token: Token, placement: Placement) -> None:

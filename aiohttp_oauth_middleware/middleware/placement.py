@@ -45,7 +45,7 @@ class Header:
     :param scheme: what stands before the token; nothing if empty.
     """
 
-    __slots__ = ("_prefix", "field", "scheme")
+    __slots__ = ("field", "prefix", "scheme")
 
     def __init__(self, field: str = "Authorization", *, scheme: str = "Bearer") -> None:
         if not _FIELD.match(field):
@@ -53,11 +53,11 @@ class Header:
         if scheme and not _FIELD.match(scheme):
             raise ConfigurationError("Header: scheme must be one word, or empty")
         self.field: istr = hdrs.AUTHORIZATION if field.lower() == "authorization" else istr(field)
-        self._prefix = f"{scheme} " if scheme else ""
+        self.prefix = f"{scheme} " if scheme else ""
         self.scheme = scheme.lower()
 
     def __repr__(self) -> str:
-        return f"Header({str(self.field)!r}, scheme={self._prefix.strip()!r})"
+        return f"Header({str(self.field)!r}, scheme={self.prefix.strip()!r})"
 
     def occupied(self, request: ClientRequest) -> bool:
         return self.field in request.headers
@@ -70,7 +70,7 @@ class Header:
 
     def value(self, token: Token) -> str:
         """The field's value."""
-        return self._prefix + token.access_token
+        return self.prefix + token.access_token
 
 
 class BearerHeader(Header):

@@ -15,16 +15,12 @@ DRAIN_TIME: Final = 1.0
 
 
 def can_send_again(request: ClientRequest) -> bool:
-    """Whether the same bytes can go out a second time. Ask before the first send: afterwards a stream looks like no body.
+    """Whether the same bytes can go out a second time, after a first. The kind of the body decides, not what is left of it: a
+    stream that was sent reads as an empty body.
 
     A refused ``Expect: 100-continue`` leaves aiohttp's request in a state in which a second send hangs.
     """
     return hdrs.EXPECT not in request.headers and _replayable(request.body)
-
-
-def was_consumed(request: ClientRequest) -> bool:
-    """Whether the first send has used up the body after all."""
-    return bool(getattr(request.body, "consumed", False))
 
 
 def _replayable(body: object) -> bool:

@@ -57,6 +57,12 @@ class _SecretHolder(Value):
             raise ConfigurationError(f"{type(self).__name__}: the secret must be a string, a Secret, or a callable")
         self._freeze(secret=Secret.of(secret))
 
+    async def _read(self) -> Secret:
+        # Without a secret the request would be that of a public client.
+        if not (secret := Secret(await self.secret.read())):
+            raise ValueError("the secret's callable returned an empty string")
+        return secret
+
 
 class ClientSecretBasic(_SecretHolder):
     """``client_secret_basic``: the id and the secret in the ``Authorization`` header; :rfc:`6749#section-2.3.1`.
@@ -75,7 +81,10 @@ class ClientSecretBasic(_SecretHolder):
         self._freeze(encoded=encoded)
 
     async def authenticate(self, request: EndpointRequest, client_id: str, supported: tuple[str, ...]) -> None:
-        request.headers["Authorization"] = Secret(basic(client_id, await self.secret.read(), self.encoded))
+        secret = await self._read()
+        credentials = Secret(basic(client_id, secret.reveal(), self.encoded))
+        request.headers["Authorization"] = credentials
+        request.ingredients += [secret, Secret(credentials.reveal().removeprefix("Basic "))]
 
 
 class ClientSecretPost(_SecretHolder):
@@ -85,7 +94,7 @@ class ClientSecretPost(_SecretHolder):
     method: ClassVar[str] = "client_secret_post"
 
     async def authenticate(self, request: EndpointRequest, client_id: str, supported: tuple[str, ...]) -> None:
-        request.form += [("client_id", client_id), ("client_secret", self.secret)]
+        request.form += [("client_id", client_id), ("client_secret", await self._read())]
 
 
 class ClientSecret(_SecretHolder):

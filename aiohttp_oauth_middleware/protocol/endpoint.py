@@ -30,9 +30,10 @@ class EndpointRequest:
     :ivar headers: fields by name; values are strings or Secrets.
     :ivar method: ``"POST"``; :rfc:`6749#section-3.2` wants no other.
     :ivar encoding: how the form is sent: ``"form"``, ``"json"`` or, for a GET, ``"query"``.
+    :ivar ingredients: secrets of which a value was made, such as that of Basic; they are taken out of a server's echo too.
     """
 
-    __slots__ = ("encoding", "form", "headers", "method", "url")
+    __slots__ = ("encoding", "form", "headers", "ingredients", "method", "url")
 
     def __init__(
         self, url: str, form: Iterable[tuple[str, str | Secret]] = (), headers: Mapping[str, str | Secret] | None = None
@@ -41,6 +42,7 @@ class EndpointRequest:
         self.form: list[tuple[str, str | Secret]] = list(form)
         self.headers: dict[str, str | Secret] = dict(headers or {})
         self.method = "POST"
+        self.ingredients: list[Secret] = []
         self.encoding: Literal["form", "json", "query"] = "form"
 
     def __repr__(self) -> str:
@@ -53,7 +55,8 @@ class EndpointRequest:
 
     def secrets(self) -> list[str]:
         """What was secret in it, so that a server's echo of it can be taken out of a message."""
-        return [v.reveal() for _, v in (*self.form, *self.headers.items()) if isinstance(v, Secret)]
+        values = (*(v for _, v in self.form), *self.headers.values(), *self.ingredients)
+        return [v.reveal() for v in values if isinstance(v, Secret)]
 
     def body(self) -> bytes:
         """The bytes of the body, in the clear."""

@@ -172,8 +172,7 @@ class AuthorizationCode(_Grant):
     ) -> None:
         _required("code", code)
         # RFC 7636 section 4.1: a code_verifier is 43 to 128 unreserved characters.
-        plain = code_verifier.reveal() if isinstance(code_verifier, Secret) else code_verifier
-        if plain is not None and not (isinstance(plain, str) and re.fullmatch(r"[A-Za-z0-9\-._~]{43,128}", plain)):
+        if code_verifier is not None and not _is_verifier(code_verifier):
             raise ConfigurationError(
                 "code_verifier must be 43 to 128 characters out of A-Z a-z 0-9 - . _ ~ (RFC 7636 section 4.1)"
             )
@@ -258,6 +257,11 @@ def resource_indicators(resource: str | Iterable[str]) -> tuple[str, ...]:
 def _required(name: str, value: object) -> None:
     if not isinstance(value, str | Secret) or not value:
         raise ConfigurationError(f"{name} must be a non-empty string")
+
+
+def _is_verifier(value: object) -> bool:
+    plain = value.reveal() if isinstance(value, Secret) else value
+    return isinstance(plain, str) and re.fullmatch(r"[A-Za-z0-9\-._~]{43,128}", plain) is not None
 
 
 def _pairs(extra: Extra, reserved: frozenset[str]) -> tuple[tuple[str, str | Secret], ...]:

@@ -152,7 +152,7 @@ def error_response(
             retry_after=wait,
         )
     if 300 <= status < 400:
-        target = _origin_of(response.headers.get("location", ""))
+        target = _origin_of(response.headers.get("location", ""), secrets)
         return _nonsense(
             endpoint, response, f"is a redirect to {target}, which is never followed", rule="RFC 9700 section 4.12"
         )
@@ -216,11 +216,12 @@ def _nonsense(endpoint: str, response: EndpointResponse, what: str, rule: str = 
     )
 
 
-def _origin_of(location: str) -> str:
-    """Scheme and host of a redirect's target; the rest may hold what was sent."""
+def _origin_of(location: str, secrets: Iterable[str]) -> str:
+    """Scheme, host and port of a redirect's target; the rest may hold what was sent."""
     try:
         parts = urlsplit(location)
-        return clean(f"{parts.scheme}://{parts.hostname}") if parts.scheme and parts.hostname else "another path"
+        origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        return clean(origin, secrets) if parts.scheme and parts.hostname else "another path"
     except ValueError:
         return "an unreadable URL"
 
@@ -281,7 +282,7 @@ def _refresh_at(data: Mapping[str, Any], sent_at: float) -> float | None:
     if (soon := _seconds(data.get("refresh_in"))) is not None:
         return sent_at + soon
     moment = _epoch(data.get("refresh_on"))
-    return moment if moment is not None and moment > sent_at else None
+    return min(moment, sent_at + LIFETIME_CAP) if moment is not None and moment > sent_at else None
 
 
 def _seconds(value: object) -> float | None:

@@ -22,7 +22,7 @@ from ..errors import (
     TokenUnavailable,
     key_id,
 )
-from ..flight import Flight, Flights
+from ..flight import Flight, Flights, finish
 from ..protocol.grants import Grant
 from ..stores.store import Record, TokenStore
 from ..token import Token
@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 LEEWAY_SHARE: Final = 0.2
 LEEWAY_JITTER: Final = 0.1
+SURE: Final = 1.0
 LOGIN_TIMEOUT: Final = 300.0
 # A 401 without a reason is taken for an expired token only if the token is old enough to have expired.
 MINIMUM_AGE: Final = 10.0
@@ -95,13 +96,16 @@ class Common:
 class Held:
     """A token in memory, with its moments on both clocks: whichever says so first is right.
 
+    Asking two clocks for each request would cost more than the rest of it, so a look at both makes sure for a second.
+
+    :ivar sure_until: monotonic seconds until which no clock need be asked what the monotonic one doesn't say.
     :ivar due: monotonic seconds from which it is to be renewed; :ivar:`due_at` the same in epoch seconds.
     :ivar expires: monotonic seconds at which it has expired; :ivar:`expires_at` the same in epoch seconds.
     :ivar born: monotonic seconds at which it was obtained.
     :ivar refused: whether a server has refused it.
     """
 
-    __slots__ = ("born", "due", "due_at", "expires", "expires_at", "refused", "token")
+    __slots__ = ("born", "due", "due_at", "expires", "expires_at", "refused", "sure_until", "token")
 
     def __init__(self, token: Token, monotonic: float, wall: float, leeway: float, chance: float = 0.0) -> None:
         self.token = token
@@ -122,11 +126,12 @@ class Held:
             self.due_at = min(self.due_at, max(token.refresh_at, token.obtained_at + 1.0))
         self.expires = monotonic + (self.expires_at - wall)
         self.due = monotonic + (self.due_at - wall)
+        self.sure_until = -math.inf
 
     def refuse(self) -> None:
         """Serve it no more."""
         self.refused = True
-        self.due = -math.inf
+        self.due = self.sure_until = -math.inf
 
 
 class KeyedToken:
@@ -161,6 +166,14 @@ class KeyedToken:
         # How often save(), revoke() and forget() came: what a flight brings that began before is older than what they left.
         self._written = 0
         self._login_refusal: OAuthError | None = None
+
+    def ready(self) -> Token | None:
+        """The token in memory, if it is fresh by both clocks."""
+        held = self.held
+        if held is None or not self._fresh(held):
+            return None
+        held.sure_until = min(held.due, self._clock.monotonic() + SURE)
+        return held.token
 
     async def token(self, refused: Refusal | None) -> Token:
         """The token to use now that memory has none that is fresh, or that the one it has was *refused*."""
@@ -383,6 +396,8 @@ class KeyedToken:
                     token = await login(self._common.client, wanted)
                 if not isinstance(token, Token):
                     raise ConfigurationError("the Login returned no Token")
+                # Under the lock still, so that whoever waits for it finds the token; and to its end, for the login is spent.
+                await finish(lambda: self.save(token), self._common.shutdown_grace)
         except OAuthError as error:
             self._refused_login(error)
             raise
@@ -391,7 +406,6 @@ class KeyedToken:
         except Exception as error:
             raise self._refused_login(LoginRequired(f"the Login raised {type(error).__name__}")) from error
         self._emit("login_succeeded")
-        await self.save(token)
         return token
 
     def _refused_login(self, error: OAuthError) -> OAuthError:

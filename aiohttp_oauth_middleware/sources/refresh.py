@@ -50,7 +50,7 @@ from ..errors import (
     StoreError,
     TokenUnavailable,
 )
-from ..flight import outlast
+from ..flight import finish
 from ..protocol.grants import Grant
 from ..stores.store import Lock, Record, TokenStore
 from ..token import Token
@@ -212,7 +212,7 @@ class Renewal:
             try:
                 return await self._request(self._grant, None)
             except TokenUnavailable as error:
-                delay = error.retry_after if error.retry_after is not None else self._chance(0.0, 0.5 * 2.0**attempt)
+                delay = error.retry_after or self._chance(0.0, 0.5 * 2.0**attempt)
                 if attempt == tries or self._clock.monotonic() + delay >= give_up:
                     raise
             await self._clock.sleep(delay)
@@ -232,7 +232,7 @@ class Renewal:
         state = State(owner=self._owner, token=token)
         for attempt in range(_WRITE_TRIES):
             try:
-                if await self._durably(lambda: self._save(state, version, lock)):
+                if await self._save_surely(state, version, lock):
                     return token
                 return await self._adopt_newer(token)
             except (LoginRequired, asyncio.CancelledError):
@@ -248,7 +248,7 @@ class Renewal:
                     except asyncio.CancelledError:
                         # The loop ends: the last chance to write it.
                         with contextlib.suppress(Exception):
-                            await self._durably(lambda: self._save(state, version, lock))
+                            await self._save_surely(state, version, lock)
                         raise
         self._emit("store_write_failed")
         return token
@@ -279,7 +279,7 @@ class Renewal:
                 return answer
             answer = TokenUnavailable(f"{error}; by the quirk refusals_before_latch it may pass")
         wait = self.cooldown = self._backoff(failures, answer.retry_after)
-        if answer.retryable and answer.retry_after is None:
+        if answer.retryable and not answer.retry_after:
             answer.retry_after = wait
         # An OAuth error in a 4xx answers for this request alone: what an earlier one left in doubt stays so.
         pending = state.pending if error.maybe_spent else doubt
@@ -313,7 +313,7 @@ class Renewal:
         return in_doubt
 
     def _backoff(self, failures: int, retry_after: float | None) -> float:
-        if retry_after is not None:
+        if retry_after:  # 0 says nothing: it would let each request be one to the server
             return min(retry_after, COOLDOWN_CAP)
         return self._chance(0.0, min(BACKOFF_CAP, 2.0 ** min(failures, 10)))
 
@@ -328,22 +328,14 @@ class Renewal:
         record = Record(version + 1, self._label, state.to_body())
         return await self._store.save(self._key, record, expected=version, lock=lock)
 
-    async def _durably(self, write: Callable[[], Awaitable[bool]]) -> bool:
-        """*write*, to its end although this task is cancelled; once more where the end of the loop cancelled the write too."""
-
-        async def task() -> bool:
-            return await write()
-
-        loop = asyncio.get_running_loop()
-        try:
-            return await outlast(loop.create_task(task()), self._shutdown_grace)
-        except asyncio.CancelledError:
-            return await outlast(loop.create_task(task()), self._shutdown_grace)
+    async def _save_surely(self, state: State, version: int, lock: Lock) -> bool:
+        """The same, to its end although this task is cancelled."""
+        return await finish(lambda: self._save(state, version, lock), self._shutdown_grace)
 
     async def _note(self, state: State, version: int, lock: Lock) -> bool:
         """Write what is good to know, and return whether it was; where that fails, the caller's error matters more."""
         try:
-            return await self._durably(lambda: self._save(state, version, lock))
+            return await self._save_surely(state, version, lock)
         except Exception as error:
             self._emit("store_write_failed", error)
             return False

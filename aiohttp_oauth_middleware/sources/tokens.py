@@ -84,7 +84,7 @@ class Tokens:
         self._store: TokenStore = store if store is not None else MemoryStore()
         self._key = key
         self._cache_size = cache_size
-        self._monotonic, self._time = client.clock.monotonic, client.clock.time
+        self._monotonic = client.clock.monotonic
         self._cache: OrderedDict[str, KeyedToken] = OrderedDict()
         self._common = Common(
             client=client,
@@ -97,6 +97,7 @@ class Tokens:
             events=Events(on_event),
             on_token=on_token,
         )
+        self._fixed = KeyedToken(key, self._common) if isinstance(key, str) else None
 
     def __repr__(self) -> str:
         how = getattr(self._grant, "grant_type", None) or ("stored tokens" if self._grant is None else "login")
@@ -116,12 +117,20 @@ class Tokens:
         :raises ErrorResponse: it refused the client or the request.
         :raises StoreError: the store failed.
         """
-        key = self._key
-        keyed = self._keyed(key if isinstance(key, str) else self._called_key())
+        keyed = self._fixed or self._keyed(self._called_key())
+        return (keyed.ready() if refused is None else None) or await keyed.token(refused)
+
+    def ready(self) -> Token | None:
+        """What :meth:`token` would return at once, or None: for a caller who can't wait."""
+        keyed = self._fixed
+        if keyed is None:
+            try:
+                keyed = self._cache[self._key()]  # type: ignore[operator]
+                self._cache.move_to_end(keyed.key)
+            except (LookupError, TypeError):
+                return None  # token() says what is wrong, if anything is
         held = keyed.held
-        if refused is None and held is not None and self._monotonic() < held.due and self._time() < held.due_at:
-            return held.token
-        return await keyed.token(refused)
+        return held.token if held is not None and self._monotonic() < held.sure_until else None
 
     def for_key(self, key: str) -> TokenSource:
         """The tokens of one key, as a source of their own."""
@@ -177,10 +186,11 @@ class Tokens:
             raise StoreError(f"the token store raised {type(error).__name__}") from error
 
     async def aclose(self) -> None:
-        """Wait for the renewals that are under way on this loop, then release the store. The tokens stay in it."""
+        """Wait for the renewals that are under way on this loop, end its logins, release the store. The tokens stay in it."""
         for flight in self._common.flights.under_way():
-            if not flight.cancel_when_unwanted:
-                await asyncio.wait([flight.task])
+            if flight.cancel_when_unwanted:
+                flight.task.cancel()
+            await asyncio.wait([flight.task])
         await self._store.aclose()
 
     async def __aenter__(self) -> Self:
@@ -192,6 +202,9 @@ class Tokens:
         await self.aclose()
 
     def _keyed(self, key: str) -> KeyedToken:
+        if key == self._key:
+            assert self._fixed is not None
+            return self._fixed
         cache = self._cache
         keyed = cache.get(key)
         if keyed is None:
@@ -208,7 +221,7 @@ class Tokens:
     def _named(self, key: str | None) -> KeyedToken:
         if key is not None:
             return self._keyed(_checked(key))
-        return self._keyed(self._key if isinstance(self._key, str) else self._called_key())
+        return self._fixed or self._keyed(self._called_key())
 
     def _called_key(self) -> str:
         assert callable(self._key)
@@ -222,10 +235,7 @@ class Tokens:
 
     async def _token_of(self, key: str, refused: Refusal | None) -> Token:
         keyed = self._keyed(key)
-        held = keyed.held
-        if refused is None and held is not None and self._monotonic() < held.due and self._time() < held.due_at:
-            return held.token
-        return await keyed.token(refused)
+        return (keyed.ready() if refused is None else None) or await keyed.token(refused)
 
     async def _how(self, key: str) -> tuple[Grant | None, Login | None]:
         """How a token of *key* is earned."""
@@ -242,7 +252,7 @@ class Tokens:
             raise
         except Exception as error:
             raise ConfigurationError(f"Tokens: the function that makes the grant raised {type(error).__name__}") from error
-        if isinstance(made, Grant):
+        if isinstance(made, Grant) and not isinstance(made, type):
             return made, None
         if _is_login(made):
             return None, made  # type: ignore[return-value]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 from authlib.oauth2.rfc6749 import AuthorizationServer as AuthlibServer
@@ -123,10 +124,6 @@ class _Request(OAuth2Request):
         self.payload = _Payload(message.parameters)
 
     @property
-    def args(self) -> dict[str, str]:
-        return self.payload.data
-
-    @property
     def form(self) -> dict[str, str]:
         return self.payload.data
 
@@ -136,9 +133,6 @@ class _Client:
 
     def __init__(self, registered: RegisteredClient) -> None:
         self.registered = registered
-
-    def get_client_id(self) -> str:
-        return self.registered.client_id
 
     def get_default_redirect_uri(self) -> str | None:
         return self.registered.redirect_uris[0] if len(self.registered.redirect_uris) == 1 else None
@@ -332,6 +326,10 @@ class _Server(AuthlibServer):
 
     def handle_response(self, status: int, body: Any, headers: list[tuple[str, str]]) -> Answer:
         answer = Answer(status, body or {}, tuple(headers))
+        if answer.error == "unsupported_token_type":
+            # RFC 7009 section 2.2.1 refers to RFC 6749 section 5.2: "The authorization server responds with an HTTP 400 (Bad
+            # Request) status code"; authlib says 401.
+            answer = replace(answer, status=400)
         if answer.error == "invalid_client":
             self.ledger.counts.authentication_failures += 1
         return answer

@@ -77,7 +77,10 @@ class Controls:
         self._faults["token"].add(Fault(cut="after"), times)
 
     def cut_next(self, *, times: int = 1, endpoint: Endpoint = "token") -> None:
-        """Cut the connection of the next request once it was read; nothing is issued, nothing answered."""
+        """Cut the connection of the next request once it was read; nothing is issued, nothing answered.
+
+        aiohttp itself sends an idempotent request (a GET) a second time where the connection was a kept one: count two for it.
+        """
         self._faults[_known(endpoint)].add(Fault(cut="before"), times)
 
     def fail_next(
@@ -128,7 +131,7 @@ class Controls:
         sent = {"Content-Type": content_type} if content_type else {}
         self._faults[_known(endpoint)].add(Fault(status, body, sent | dict(headers or {})), times)
 
-    def hold(self, *, endpoint: Endpoint = "token") -> Held:
+    def hold(self, *, endpoint: Endpoint = "token", decided: bool = False) -> Held:
         """Keep token requests waiting in the server, before anything is done about them, until they are released::
 
             with server.hold() as held:
@@ -138,10 +141,11 @@ class Controls:
                 held.release()
 
         Leaving the block releases too.
+
+        :param endpoint: which endpoint's requests wait.
+        :param decided: they wait with their answer instead: what it says was issued, rotated or revoked already.
         """
-        gate = Held()
-        self._gates[_known(endpoint)].append(gate)
-        return gate
+        return Held(self._gates[_known(endpoint)], decided=decided)
 
 
 def _known(endpoint: Endpoint) -> Endpoint:

@@ -99,6 +99,8 @@ class Endpoints:
             return _respond(Answer(400, error, (("Cache-Control", "no-store"),)))
         with self._ledger.lock:
             answer = decide(message(request, pairs))
+        for gate in tuple(self._controls._gates[endpoint]):
+            await gate.wait(request.path, decided=True)
         return _respond(answer) if fault is None else cut(request)
 
     async def _spoilt(self, endpoint: Endpoint, request: web.Request) -> Fault | None:

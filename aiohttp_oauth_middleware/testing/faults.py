@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -67,8 +68,10 @@ class Faults:
 class Held:
     """A gate that requests wait at; ``with server.hold() as held:`` closes it, and leaving the block opens it for good."""
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, gates: list[Held], path: str | None = None, decided: bool = False) -> None:
+        self._gates = gates
         self._path = path
+        self._decided = decided
         self._lock = threading.Lock()
         self._arrived = 0
         self._closed = False
@@ -86,15 +89,20 @@ class Held:
     def close(self) -> None:
         """Let nobody through from now on."""
         with self._lock:
-            self._closed = True
+            if not self._closed:
+                self._closed = True
+                self._gates.append(self)
 
     def release(self) -> None:
         """Let everybody through who waits, and everybody who comes."""
         with self._lock:
-            self._closed = False
+            if self._closed:
+                self._closed = False
+                self._gates.remove(self)
             waiting, self._waiting = self._waiting, []
         for loop, event in waiting:
-            if not loop.is_closed():
+            # A server that was stopped meanwhile has no loop any more, and nobody who waits.
+            with suppress(RuntimeError):
                 loop.call_soon_threadsafe(event.set)
 
     async def arrived(self, n: int = 1, *, timeout: float = 30.0) -> None:
@@ -109,10 +117,10 @@ class Held:
                 raise TimeoutError(f"{count} of {n} requests arrived within {timeout} s")
             await asyncio.sleep(0.002)
 
-    async def wait(self, path: str) -> None:
-        """Wait at the gate; called on the server's loop."""
+    async def wait(self, path: str, decided: bool = False) -> None:
+        """Wait at the gate, if it is meant for this request at this stage; called on the server's loop."""
         with self._lock:
-            if not self._closed or self._path not in (None, path):
+            if not self._closed or self._path not in (None, path) or self._decided is not decided:
                 return
             self._arrived += 1
             event = asyncio.Event()
@@ -129,6 +137,6 @@ class Held:
 
 def cut(request: web.Request) -> web.Response:
     """Cut the connection of *request*, so that the answer is lost however far it got."""
-    if request.transport is not None:
-        request.transport.abort()
+    assert request.transport is not None
+    request.transport.abort()
     return web.Response(status=500)

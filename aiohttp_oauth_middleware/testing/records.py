@@ -30,7 +30,7 @@ class EndpointRecord:
     """How it proved that: ``client_secret_basic``, ``client_secret_post``, ``none`` (only a client_id), or None (nothing)."""
     names: tuple[str, ...]
     """The names of the form's parameters as they were sent, those without a value too."""
-    parameters: Mapping[str, tuple[str, ...]]
+    parameters: Mapping[str, tuple[str, ...]] = field(repr=False)
     """The values of the parameters that are no secrets."""
     digests: Mapping[str, str]
     """Of those that are, the SHA-256 in hexadecimal, to compare with :func:`digest` of a value that the test knows."""

@@ -34,13 +34,18 @@ def protection(ledger: Ledger, *, scope: str | None, realm: str, header: str, pr
     wanted = frozenset((scope or "").split())
     quoted = realm.replace("\\", "\\\\").replace('"', '\\"')
 
+    def count(verdict: str) -> None:
+        # The application that is protected may run in any thread.
+        with ledger.lock:
+            ledger.counts.presented[verdict] += 1
+
     def refuse(status: int, verdict: str, *details: str) -> web.Response:
-        ledger.counts.presented[verdict] += 1
+        count(verdict)
         # RFC 6750 section 3.1: "If the request lacks any authentication information [...], the resource server SHOULD NOT
         # include an error code or other error information."
         error = () if verdict == "missing" else (f'error="{verdict}"',)
         challenge = ", ".join((f'Bearer realm="{quoted}"', *error, *details))
-        return web.json_response({"error": verdict}, status=status, headers={"WWW-Authenticate": challenge})
+        return web.json_response({"refused": verdict}, status=status, headers={"WWW-Authenticate": challenge})
 
     @web.middleware
     async def protect(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -55,7 +60,7 @@ def protection(ledger: Ledger, *, scope: str | None, realm: str, header: str, pr
             return refuse(401, "invalid_token", 'error_description="The access token expired or was revoked"')
         if not wanted <= token.scopes:
             return refuse(403, "insufficient_scope", f'scope="{" ".join(sorted(wanted))}"')
-        ledger.counts.presented["accepted"] += 1
+        count("accepted")
         request[TOKEN] = token
         return await handler(request)
 
@@ -122,7 +127,10 @@ class EchoAPI:
         self._faults.add(Fault(status, body, dict(headers or {}), path=path), times)
 
     def cut_next(self, *, times: int = 1, path: str | None = None) -> None:
-        """Cut the connection of the next request once it was read, without an answer."""
+        """Cut the connection of the next request once it was read, without an answer.
+
+        aiohttp itself sends an idempotent request (a GET) a second time where the connection was a kept one: count two for it.
+        """
         self._faults.add(Fault(cut="before", path=path), times)
 
     def hold(self, path: str | None = None) -> Held:
@@ -130,14 +138,7 @@ class EchoAPI:
 
         Use it as ``with api.hold("/slow") as held: …``.
         """
-        gate = Held(path)
-        self._gates.append(gate)
-        return gate
-
-    def release(self) -> None:
-        """Open every gate."""
-        for gate in self._gates:
-            gate.release()
+        return Held(self._gates, path)
 
     def _make(self) -> web.Application:
         inside: Iterable[Middleware] = () if self._protect is None else (self._protect,)

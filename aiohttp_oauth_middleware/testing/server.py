@@ -285,8 +285,7 @@ class AuthorizationServer(Controls):
         The token is taken from the header, from a form's ``access_token`` or from the query's. Without one the answer is 401
         and a bare challenge; with a bad one, 401 and ``invalid_token``; with two, 400 and ``invalid_request``; without the
         *scope*, 403 and ``insufficient_scope`` (:rfc:`6750#section-3.1`). A handler finds what is known of it in
-        ``request["token"]``, an
-        :class:`IssuedToken`; ``counts.presented`` counts the verdicts.
+        ``request[TOKEN]``, an :class:`IssuedToken`; ``counts.presented`` counts the verdicts.
 
         :param scope: the scope that a token must have, its values separated by spaces.
         :param header: the header that carries the token, after the word *prefix* (nothing, if empty).

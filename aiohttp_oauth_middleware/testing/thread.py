@@ -79,6 +79,7 @@ class ServerThread:
         runner = web.AppRunner(site.make(), access_log=None, handle_signals=False, shutdown_timeout=0.01)
         await runner.setup()
         self._runners.append(runner)
-        tcp = web.TCPSite(runner, HOST, site.port)
+        # Room for a thousand clients that come at once, which else wait for a second each.
+        tcp = web.TCPSite(runner, HOST, site.port, backlog=2048)
         await tcp.start()
         site.port = runner.addresses[0][1]

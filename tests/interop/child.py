@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 
@@ -32,12 +34,19 @@ class Child:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], *, cwd: Path) -> Iterator[Child]:
-    """*command* for as long as the block lasts."""
+def running(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] = MappingProxyType({})) -> Iterator[Child]:
+    """*command* for as long as the block lasts; *environment* is added to our own."""
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
         subprocess.Popen(
-            command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8"
+            command,
+            cwd=cwd,
+            env=os.environ | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
         ) as process,
     ):
         try:

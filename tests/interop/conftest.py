@@ -82,9 +82,10 @@ def short_lived_oidc_provider_server(request: pytest.FixtureRequest) -> Iterator
 @pytest.fixture(scope="session")
 def glewlwyd_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running glewlwyd, set up."""
-    if shutil.which("glewlwyd") is None or not glewlwyd_process.SCHEMA.is_file():
-        _unavailable(request, "glewlwyd", "On Debian: `apt-get install glewlwyd dbconfig-sqlite3`.")
-    with glewlwyd_process.glewlwyd(tmp_path_factory.mktemp("glewlwyd")) as running_server:
+    root = glewlwyd_process.place()
+    if root is None:
+        _unavailable(request, "glewlwyd", "On Debian run `apt-get update`, and then `make test` again.")
+    with glewlwyd_process.glewlwyd(root, tmp_path_factory.mktemp("glewlwyd")) as running_server:
         yield Server(
             issuer=running_server.issuer,
             browser=running_server.browser,

@@ -24,8 +24,11 @@ from tests.interop.browser import REDIRECT_URI, browser
 from tests.interop.child import Child, running
 from tests.interop.servers import SECRET
 
-SCHEMA: Final = Path("/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3")
-MODULES: Final = Path("/usr/lib/glewlwyd")
+# Where unpack_glewlwyd puts it, and where the system does.
+PLACES: Final = (Path(__file__).parent / ".glewlwyd", Path("/"))
+PROGRAM: Final = "usr/bin/glewlwyd"
+MODULES: Final = "usr/lib/glewlwyd"
+SCHEMA: Final = "usr/share/dbconfig-common/data/glewlwyd/install/sqlite3"
 # What the schema creates.
 ADMINISTRATOR: Final = {"username": "admin", "password": "password"}
 
@@ -169,22 +172,29 @@ def _answers(child: Child, server: Glewlwyd) -> bool:
     raise child.failure("did not answer within 30 seconds")
 
 
+def place() -> Path | None:
+    """The root under which glewlwyd lies, or None where it isn't there."""
+    return next((root for root in PLACES if (root / PROGRAM).is_file() and (root / SCHEMA).is_file()), None)
+
+
 @contextlib.contextmanager
-def glewlwyd(folder: Path, *, access_token_ttl: int = 3600) -> Iterator[Glewlwyd]:
-    """A server of its own in *folder*, for as long as the block lasts."""
+def glewlwyd(root: Path, folder: Path, *, access_token_ttl: int = 3600) -> Iterator[Glewlwyd]:
+    """The server of *root*, with its data in *folder*, for as long as the block lasts."""
     database = folder / "glewlwyd.sqlite3"
     with contextlib.closing(sqlite3.connect(database)) as connection:
-        connection.executescript(SCHEMA.read_text(encoding="utf-8"))
+        connection.executescript((root / SCHEMA).read_text(encoding="utf-8"))
         connection.commit()
+    libraries = ":".join(str(found) for found in root.glob("**/lib/*-linux-gnu*")) if root != Path("/") else ""
     for _ in range(5):
         # It can't take port 0, so a port that was free a moment ago has to do.
         port = _free_port()
         url = f"http://127.0.0.1:{port}"
         configuration = folder / "glewlwyd.conf"
         configuration.write_text(
-            _CONFIGURATION.format(port=port, url=url, modules=MODULES, database=database), encoding="utf-8"
+            _CONFIGURATION.format(port=port, url=url, modules=root / MODULES, database=database), encoding="utf-8"
         )
-        with running(["glewlwyd", f"--config-file={configuration}"], cwd=folder) as child:
+        command = [str(root / PROGRAM), f"--config-file={configuration}"]
+        with running(command, cwd=folder, environment={"LD_LIBRARY_PATH": libraries}) as child:
             server = Glewlwyd(url)
             if _answers(child, server):
                 server.set_up(access_token_ttl=access_token_ttl)

@@ -10,9 +10,7 @@ import pytest
 
 from aiohttp_oauth_middleware.protocol.challenge import Challenge, parse_challenges
 
-VECTORS: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parent.parent / "vectors" / "challenges.json").read_text("utf-8")
-)
+VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent.parent / "vectors" / "challenges.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: str(vector["source"]))
@@ -29,7 +27,9 @@ def test_S_37_the_examples_of_the_rfcs(vector: dict[str, Any]) -> None:
         pytest.param(['Bearer error = "a"'], [Challenge("bearer", {"error": "a"})], id="white space around the equals sign"),
         pytest.param(['Bearer\terror\t=\t"a"'], [Challenge("bearer", {"error": "a"})], id="tabs"),
         pytest.param(['Bearer scope="a b, c"'], [Challenge("bearer", {"scope": "a b, c"})], id="a comma in quotes"),
-        pytest.param(['Bearer a="x=\\"y\\", Basic z=\\"1\\""'], [Challenge("bearer", {"a": 'x="y", Basic z="1"'})], id="in quotes"),
+        pytest.param(
+            ['Bearer a="x=\\"y\\", Basic z=\\"1\\""'], [Challenge("bearer", {"a": 'x="y", Basic z="1"'})], id="in quotes"
+        ),
         pytest.param(['Bearer a="\\\\"'], [Challenge("bearer", {"a": "\\"})], id="an escaped backslash"),
         pytest.param(['Bearer a=""'], [Challenge("bearer", {"a": ""})], id="an empty value"),
         pytest.param(['Bearer a="1", A="2"'], [Challenge("bearer", {"a": "1"})], id="of a repeated parameter the first counts"),
@@ -48,7 +48,9 @@ def test_S_37_the_examples_of_the_rfcs(vector: dict[str, Any]) -> None:
             [Challenge("negotiate", token68="YII="), Challenge("bearer", {"realm": "r"})],
             id="a token68 and then parameters",
         ),
-        pytest.param(["Negotiate YII==", "NTLM"], [Challenge("negotiate", token68="YII=="), Challenge("ntlm")], id="token68 last"),
+        pytest.param(
+            ["Negotiate YII==", "NTLM"], [Challenge("negotiate", token68="YII=="), Challenge("ntlm")], id="token68 last"
+        ),
         pytest.param([", ,Bearer , , a=1,, b=2,"], [Challenge("bearer", {"a": "1", "b": "2"})], id="empty members of the list"),
         pytest.param(['Bearer a="1" b="2"'], [Challenge("bearer", {"a": "1", "b": "2"})], id="commas left out"),
         pytest.param(['Bearer a="é"'], [Challenge("bearer", {"a": "é"})], id="beyond ASCII, in quotes"),

@@ -96,7 +96,9 @@ async def test_S_13_S_29_one_method_at_a_time() -> None:
         (("private_key_jwt", "client_secret_post"), ClientSecretPost),
     ],
 )
-async def test_S_13_S_29_a_secret_goes_by_one_method_that_the_server_supports(supported: tuple[str, ...], method: Holder) -> None:
+async def test_S_13_S_29_a_secret_goes_by_one_method_that_the_server_supports(
+    supported: tuple[str, ...], method: Holder
+) -> None:
     assert ClientSecret("s3cret").candidates(supported) == (method("s3cret"),)
     assert await applied(ClientSecret("s3cret"), supported=supported) == await applied(method("s3cret"))
 
@@ -116,7 +118,9 @@ async def test_S_29_a_server_that_takes_no_secret_gets_none(supported: tuple[str
         ((), ClientSecretBasic, ClientSecretPost),
     ],
 )
-def test_S_28_a_probe_has_every_way_in_the_order_of_likelihood(supported: tuple[str, ...], first: Holder, second: Holder) -> None:
+def test_S_28_a_probe_has_every_way_in_the_order_of_likelihood(
+    supported: tuple[str, ...], first: Holder, second: Holder
+) -> None:
     found = ClientSecret("s", probe=True).candidates(supported)
     assert found == (first("s"), second("s"), ClientSecretBasic("s", encoded=False))
 
@@ -155,6 +159,8 @@ async def test_a_callable_is_called_at_each_use(holder: Holder) -> None:
     assert await applied(authentication) == await applied(holder("two"))
 
 
-@pytest.mark.parametrize("authentication", [NoAuthentication(), ClientSecret("s"), ClientSecretBasic("s"), ClientSecretPost("s")])
+@pytest.mark.parametrize(
+    "authentication", [NoAuthentication(), ClientSecret("s"), ClientSecretBasic("s"), ClientSecretPost("s")]
+)
 def test_each_is_a_client_authentication(authentication: object) -> None:
     assert isinstance(authentication, ClientAuthentication)

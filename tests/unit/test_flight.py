@@ -10,7 +10,7 @@ import traceback
 import pytest
 
 from aiohttp_oauth_middleware import LoginRequired, TokenUnavailable
-from aiohttp_oauth_middleware.flight import Flight, Flights, outlast
+from aiohttp_oauth_middleware.flight import Flight, Flights, finish, outlast
 from tests.strict_server import turns
 
 
@@ -338,3 +338,71 @@ async def test_outlast_passes_on_what_the_future_yields() -> None:
             future.set_exception(error)
         with pytest.raises(type(error)):
             await outlast(future, 5.0)
+
+
+# To finish.
+
+
+class Writing:
+    """A write that is cancelled as often as it is told to, and may hang."""
+
+    def __init__(self, hangs: int = 0) -> None:
+        self.begun = 0
+        self.hangs = hangs
+        self.written = 0
+
+    async def __call__(self) -> str:
+        self.begun += 1
+        if self.begun <= self.hangs:
+            await asyncio.Event().wait()
+        await turns(2)
+        self.written += 1
+        return "written"
+
+
+async def end_of_the_loop(task: asyncio.Task[str]) -> None:
+    for one in asyncio.all_tasks() - {asyncio.current_task()}:
+        one.cancel()
+    await asyncio.wait([task])
+
+
+async def test_F_10_finish_begins_anew_where_everything_was_cancelled() -> None:
+    writing = Writing(hangs=1)
+    task = asyncio.create_task(finish(writing, 5.0))
+    await turns(2)
+    await end_of_the_loop(task)
+    assert task.result() == "written"
+    assert (writing.begun, writing.written) == (2, 1)
+
+
+async def test_F_10_finish_waits_where_only_its_task_was_cancelled() -> None:
+    writing = Writing()
+    task = asyncio.create_task(finish(writing, 5.0))
+    await turns(1)
+    task.cancel()
+    assert await task == "written"
+    assert writing.begun == 1
+
+
+@pytest.mark.parametrize("hangs", [1, 2])
+async def test_F_10_a_write_that_hangs_does_not_hold_up_the_end_of_the_loop_for_longer_than_the_grace(hangs: int) -> None:
+    writing = Writing(hangs)
+    task = asyncio.create_task(finish(writing, 0.01))
+    await turns(2)
+    if hangs == 1:
+        task.cancel()
+        await asyncio.wait([task])
+    else:
+        await end_of_the_loop(task)
+    assert task.cancelled()
+    assert (writing.begun, writing.written) == (hangs, 0)
+    await turns(2)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_finish_passes_on_what_the_work_raises() -> None:
+    async def broken() -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await finish(broken, 5.0)

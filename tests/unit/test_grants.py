@@ -126,7 +126,8 @@ def test_an_empty_scope_is_none() -> None:
 
 @each
 @pytest.mark.parametrize(
-    "name", ["grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "scope", "resource", "audience"]
+    "name",
+    ["grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "scope", "resource", "audience"],
 )
 def test_S_30_extra_can_not_override_a_parameter_of_the_protocol(make: Callable[..., Any], name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"extra must not set '{name}'"):

@@ -195,7 +195,7 @@ async def test_F_12_a_refusal_that_comes_before_anything_is_in_memory_asks_the_s
     store = MemoryStore()
     await Tokens(DirectClient(server), store=store).save(server.sign_in())
     tokens = Tokens(DirectClient(server), store=store)
-    token = await tokens.token(expired(Token("an older one")))
+    token = await tokens.token(expired(Token("older")))
     assert server.accepts(token.access_token)
     assert server.token_requests == 0
 

@@ -132,7 +132,14 @@ def test_S_29_what_is_no_absolute_url_is_refused_by_the_name_of_the_argument(url
 
 
 @pytest.mark.parametrize(
-    "url", ["https://as.example", "https://as.example:8443/a?b=c", "http://127.0.0.1:1/x", "https://[::1]/", "https://xn--e-6ga.example/%C3%A9"]
+    "url",
+    [
+        "https://as.example",
+        "https://as.example:8443/a?b=c",
+        "http://127.0.0.1:1/x",
+        "https://[::1]/",
+        "https://xn--e-6ga.example/%C3%A9",
+    ],
 )
 def test_an_absolute_url_is_kept_letter_by_letter(url: str) -> None:
     assert absolute_url("x", url) == URL(url, encoded=True)

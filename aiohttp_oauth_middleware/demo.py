@@ -1,0 +1,312 @@
+"""The demonstration: an authorization server and two APIs on loopback, and what one object on a session does with them.
+
+Each point has its tick only if the servers' own counters say so; what the client believes doesn't count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple, TextIO
+
+from aiohttp import ClientMiddlewareType, ClientResponse, ClientSession
+
+from .client.client import Client
+from .middleware.attach import attach
+from .middleware.oauth2 import OAuth2Auth
+from .protocol.client_auth import ClientSecret
+from .protocol.grants import ClientCredentials
+from .sources.source import TokenSource
+from .sources.tokens import Tokens
+from .testing import AuthorizationServer, EchoAPI
+
+__all__ = ("demo",)
+
+HOUR: Final = 3600.0
+UPLOAD: Final = bytes(range(256)) * 4096
+PATIENCE: Final = 5.0
+
+MakeAuth = Callable[[TokenSource, str], ClientMiddlewareType]
+
+
+def _oauth2(source: TokenSource, origin: str) -> ClientMiddlewareType:
+    return OAuth2Auth(source, origins=origin)
+
+
+def demo(out: TextIO | None = None, *, make_auth: MakeAuth = _oauth2) -> int:
+    """Run the demonstration.
+
+    :param out: where it is told; standard output if None.
+    :param make_auth: makes the middleware that is shown, from a source and the origin that may have its tokens.
+    :returns: the exit status: 0 if every point was confirmed, else 1.
+    """
+    silent = logging.NullHandler()  # what the library logs is told here in other words
+    log = logging.getLogger("aiohttp_oauth_middleware")
+    log.addHandler(silent)
+    try:
+        return asyncio.run(_demo(_Page(sys.stdout if out is None else out), make_auth))
+    finally:
+        log.removeHandler(silent)
+
+
+async def _demo(page: _Page, make_auth: MakeAuth) -> int:
+    started = time.monotonic()
+    async with _stage(make_auth) as stage:
+        page.line("An authorization server and two APIs, all on this machine:")
+        page.line(f"  authorization server  {stage.server.issuer}")
+        page.line(f"  the API               {stage.api.origin}")
+        page.line(f"  a foreign API         {stage.foreign.origin}")
+        page.line("and a session: ClientSession(middlewares=[OAuth2Auth(tokens, origins=<the API>)])")
+        page.line()
+        confirmed = [await _confirmed(page, claim, point, stage) for claim, point in POINTS]
+    page.line()
+    seconds = time.monotonic() - started
+    page.line(f"{sum(confirmed)} of {len(confirmed)} confirmed by the servers' own counters, in {seconds:.1f} s.")
+    return 0 if all(confirmed) else 1
+
+
+async def _confirmed(page: _Page, claim: str, point: Point, stage: Stage) -> bool:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            finding = await point(stage)
+    except Exception as error:
+        finding = Finding(f"it ended with {type(error).__name__}", False)
+    page.point(claim, finding)
+    return finding.holds
+
+
+class Clock:
+    """A clock that the demonstration can move, so that nobody has to wait an hour for a token to expire."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def time(self) -> float:
+        return time.time() + self._ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._ahead
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass at once, for the client and for the authorization server."""
+        self._ahead += seconds
+
+
+class Counted(NamedTuple):
+    """What the servers counted during one point."""
+
+    token_requests: int = 0
+    refreshes: int = 0
+    spent_refresh_tokens: int = 0
+    answers_200: int = 0
+    answers_401: int = 0
+
+    def __str__(self) -> str:
+        shown = [f"{name.replace('_', ' ')}: {count}" for name, count in self._asdict().items() if count]
+        return ", ".join(shown) or "nothing"
+
+
+class Finding(NamedTuple):
+    """What came of one point: a line that tells it, and whether the counters confirm it."""
+
+    text: str
+    holds: bool
+
+
+class Stage:
+    """The servers, and the session under test."""
+
+    def __init__(self, server: AuthorizationServer, session: ClientSession, make_auth: MakeAuth, tokens: Tokens, clock: Clock):
+        self.server = server
+        self.api: EchoAPI = server.api()
+        self.foreign: EchoAPI = server.foreign_api()
+        self.clock = clock
+        self.auth = make_auth(tokens, self.api.origin)
+        self.session = session
+        attach(session, self.auth)
+        self._before = Counted()
+
+    def mark(self) -> None:
+        """Count from here."""
+        self._before = self._total()
+
+    def finding(self, expected: Counted, *also: bool) -> Finding:
+        """Compare what the servers have counted since :meth:`mark` with what they should have, and heed what is *also* so."""
+        counted = Counted(*(now - before for now, before in zip(self._total(), self._before, strict=True)))
+        text = f"counted: {counted}" if counted == expected else f"counted: {counted}; expected: {expected}"
+        return Finding(text, counted == expected and all(also))
+
+    def _total(self) -> Counted:
+        counts = self.server.counts
+        return Counted(counts.token_requests, counts.refreshes, counts.reuses, self.api.answered[200], self.api.answered[401])
+
+    async def get(self, path: str = "/reports") -> ClientResponse:
+        async with self.session.get(self.api.origin + path) as response:
+            return response
+
+
+@asynccontextmanager
+async def _stage(make_auth: MakeAuth) -> AsyncIterator[Stage]:
+    clock = Clock()
+    async with AuthorizationServer(lifetime=HOUR, clock=clock.time) as server:
+        # A server that hands out a refresh token here too, and a new one each time: an old one that comes back ends the sign-in.
+        server.register("demo", "demo-secret", refresh_token_for_client_credentials=True)
+        client = Client(server.issuer, "demo", ClientSecret("demo-secret"), clock=clock)
+        async with Tokens(client, ClientCredentials("reports:read")) as tokens, ClientSession() as session:
+            yield Stage(server, session, make_auth, tokens, clock)
+
+
+Point = Callable[[Stage], Awaitable[Finding]]
+
+
+async def first_use(stage: Stage) -> Finding:
+    stage.mark()
+    await stage.get()
+    return stage.finding(Counted(token_requests=1, answers_200=1))
+
+
+async def reuse(stage: Stage) -> Finding:
+    stage.mark()
+    for _ in range(10):
+        await stage.get()
+    return stage.finding(Counted(answers_200=10))
+
+
+async def revoked(stage: Stage) -> Finding:
+    stage.clock.advance(60)
+    stage.server.revoke_all()
+    stage.mark()
+    await stage.get("/reports/7")
+    paths = [request.path for request in stage.api.requests[-2:]]
+    return stage.finding(
+        Counted(token_requests=1, refreshes=1, answers_200=1, answers_401=1), paths == ["/reports/7", "/reports/7"]
+    )
+
+
+async def expiry(stage: Stage) -> Finding:
+    stage.clock.advance(HOUR)
+    stage.mark()
+    await asyncio.gather(*(stage.get() for _ in range(100)))
+    return stage.finding(Counted(token_requests=1, refreshes=1, answers_200=100))
+
+
+async def cancelled(stage: Stage) -> Finding:
+    stage.clock.advance(HOUR)
+    stage.mark()
+    with stage.server.hold() as held:
+        leader = asyncio.create_task(stage.get())
+        await held.arrived()
+        leader.cancel()
+        await asyncio.wait([leader])
+    await stage.get()
+    # Had the new refresh token been lost with the leader, the next refresh would present the old one.
+    stage.clock.advance(HOUR)
+    await stage.get()
+    return stage.finding(Counted(token_requests=2, refreshes=2, answers_200=2), leader.cancelled())
+
+
+async def redirect(stage: Stage) -> Finding:
+    stage.mark()
+    await stage.get(f"/redirect?to={stage.foreign.origin}/elsewhere")
+    arrived = stage.foreign.requests
+    seen = stage.api.requests[-1].authorization or ""
+    held = [name for request in arrived for name, value in request.headers.items() if seen.partition(" ")[2] in value]
+    counted = f"counted: requests at the foreign API: {len(arrived)}, tokens there: {len(held)}"
+    return Finding(counted, len(arrived) == 1 and not held and bool(seen) and stage.finding(Counted()).holds)
+
+
+async def upload(stage: Stage) -> Finding:
+    stage.clock.advance(60)
+    stage.server.revoke_all()
+    stage.mark()
+    with tempfile.TemporaryFile() as file:
+        file.write(UPLOAD)
+        file.seek(0)
+        async with stage.session.post(stage.api.origin + "/upload", data=file):
+            pass
+    sent = [request.sha256 for request in stage.api.requests if request.path == "/upload"]
+    expected = Counted(token_requests=1, refreshes=1, answers_200=1, answers_401=1)
+    return stage.finding(expected, sent == [hashlib.sha256(UPLOAD).hexdigest()] * 2)
+
+
+async def stream(stage: Stage) -> Finding:
+    async def chunks() -> AsyncIterator[bytes]:
+        for number in range(8):
+            yield b"%d" % number * 1024
+
+    stage.clock.advance(60)
+    stage.server.revoke_all()
+    stage.mark()
+    async with stage.session.post(stage.api.origin + "/stream", data=chunks()):
+        pass
+    lengths = [request.length for request in stage.api.requests if request.path == "/stream"]
+    # The 401 came back as it was, and the next request has a new token.
+    await stage.get()
+    return stage.finding(
+        Counted(token_requests=1, refreshes=1, answers_200=1, answers_401=1), lengths == [8 * 1024]
+    )
+
+
+async def retrofit(stage: Stage) -> Finding:
+    stage.mark()
+    async with ClientSession() as session:
+        detach: Callable[[], None] = lambda: None  # noqa: E731
+        for step in ("bare", "attached", "detached"):
+            if step == "attached":
+                detach = attach(session, stage.auth)
+            elif step == "detached":
+                detach()
+            async with session.get(stage.api.origin + f"/{step}"):
+                pass
+    answers = {request.path: request.status for request in stage.api.requests[-3:]}
+    return stage.finding(
+        Counted(answers_200=1, answers_401=2), answers == {"/bare": 401, "/attached": 200, "/detached": 401}
+    )
+
+
+POINTS: Final[tuple[tuple[str, Point], ...]] = (
+    ("The first request fetches a token.", first_use),
+    ("The next ten use it again: no token request.", reuse),
+    ("The server revokes it: 401, a refresh, and the same request is answered.", revoked),
+    ("100 requests at once when it expires: one token request.", expiry),
+    ("The request that leads a refresh is cancelled: nothing is lost.", cancelled),
+    ("A redirect to another origin: no token goes there.", redirect),
+    ("An upload of 1 MiB that meets a 401 is sent again, byte for byte.", upload),
+    ("A stream that meets a 401 is never sent again empty; the 401 is returned.", stream),
+    ("A session that exists already: 401, then 200 with attach(), then 401 after detach().", retrofit),
+)
+
+
+class _Page:
+    """What is printed: ticks where they can be encoded, colour on a terminal."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        try:
+            "✓✗".encode(out.encoding or "ascii")
+            self._marks = {True: "✓", False: "✗"}
+        except (UnicodeEncodeError, LookupError):
+            self._marks = {True: "[ok]", False: "[NO]"}
+        # https://no-color.org: "when present and not an empty string (regardless of its value)"
+        self._colour = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def line(self, text: str = "") -> None:
+        print(text, file=self._out, flush=True)
+
+    def point(self, claim: str, finding: Finding) -> None:
+        mark = self._marks[finding.holds]
+        self.line(f"{self._painted(mark, '32' if finding.holds else '31')} {claim}")
+        self.line(f"{' ' * len(mark)}   {self._painted(finding.text, '2')}")
+
+    def _painted(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+from .hot_path import measure_hot_path
+from .imports import measure_imports
+from .measure import CLIENT_CORE, pin
+from .memory import measure_memory
+from .report import Report
+
+PARTS = ("imports", "hot_path", "end_to_end", "storm", "memory")
+
+
+async def _all(report: Report, parts: tuple[str, ...]) -> None:
+    if "imports" in parts:
+        measure_imports(report)
+    if "hot_path" in parts:
+        await measure_hot_path(report)
+    if "memory" in parts:
+        await measure_memory(report)
+
+
+def main() -> int:
+    """Run all, or the parts that the arguments name."""
+    parts = tuple(sys.argv[1:]) or PARTS
+    if unknown := set(parts) - set(PARTS):
+        print(f"unknown: {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    logging.getLogger("aiohttp_oauth_middleware").setLevel(logging.ERROR)
+    report = Report()
+    if not pin(CLIENT_CORE):
+        report.note("neither client nor server is bound to a core of its own")
+    asyncio.run(_all(report, parts))
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

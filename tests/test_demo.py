@@ -1,0 +1,135 @@
+"""The demonstration: every tick on a sound package, none where the counters don't confirm it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
+
+from aiohttp_oauth_middleware import OAuth2Auth, Refusal, Token, TokenSource
+from aiohttp_oauth_middleware.__main__ import main
+from aiohttp_oauth_middleware.demo import POINTS, demo
+
+REVOKED, EXPIRY, CANCELLED, REDIRECT, UPLOAD, STREAM = (POINTS[index][0] for index in (2, 3, 4, 5, 6, 7))
+
+
+def run(*, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-W", "error", "-m", "aiohttp_oauth_middleware", "demo"]
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONIOENCODING", "PYTHONUTF8")}
+    return subprocess.run(command, env=clean | (environment or {}), capture_output=True, timeout=60, check=False)
+
+
+@pytest.mark.aiohttp_versions
+def test_demo_has_all_ticks_and_exits_with_0() -> None:
+    done = run(environment={"PYTHONIOENCODING": "utf-8"})
+    text = done.stdout.decode()
+    assert done.returncode == 0, text + done.stderr.decode()
+    assert done.stderr == b""
+    assert [line[2:] for line in text.splitlines() if line.startswith("✓ ")] == [claim for claim, _ in POINTS]
+    assert "✗" not in text
+    assert "\x1b" not in text
+
+
+def test_demo_speaks_ascii_where_a_tick_cannot_be_encoded() -> None:
+    done = run(environment={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    lines = done.stdout.decode("ascii").splitlines()
+    assert [line[5:] for line in lines if line.startswith("[ok] ")] == [claim for claim, _ in POINTS]
+
+
+class Terminal(io.TextIOWrapper):
+    """Standard output on a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8")
+
+    def isatty(self) -> bool:
+        return True
+
+    def text(self) -> str:
+        self.flush()
+        self.seek(0)
+        return self.read()
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [
+        ({}, True),
+        ({"NO_COLOR": ""}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_demo_is_coloured_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], coloured: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    assert demo(terminal) == 0
+    assert ("\x1b[32m✓\x1b[0m" in terminal.text()) is coloured
+
+
+def everywhere(source: TokenSource, origin: str) -> ClientMiddlewareType:
+    return OAuth2Auth(source, origins=lambda url: True)
+
+
+class Deaf:
+    """A source that hears of no refusal."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
+
+    async def token(self, refused: Refusal | None = None) -> Token | None:
+        return await self._source.token()
+
+
+def deaf(source: TokenSource, origin: str) -> ClientMiddlewareType:
+    return OAuth2Auth(Deaf(source), origins=origin)
+
+
+class Impatient:
+    """A naive source that looks after expiry itself, for each request anew."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
+
+    async def token(self, refused: Refusal | None = None) -> Token | None:
+        token = await self._source.token(refused)
+        if token is not None and refused is None:
+            await self._source.token(Refusal(_NOWHERE, 401, (), token))
+        return token
+
+
+class Naive:
+    """A middleware as it is often written: it sends whatever body is left a second time."""
+
+    def __init__(self, source: TokenSource, origin: str) -> None:
+        self._source, self._origin = source, origin
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        if str(request.url.origin()) != self._origin:
+            return await handler(request)
+        token = await self._source.token()
+        assert token is not None
+        request.headers["Authorization"] = f"Bearer {token.access_token}"
+        response = await handler(request)
+        if response.status == 401:
+            response.release()
+            await request.update_body(b"")
+            token = await self._source.token(Refusal(request.url, 401, (), token))
+            assert token is not None
+            request.headers["Authorization"] = f"Bearer {token.access_token}"
+            response = await handler(request)
+        return response
