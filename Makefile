@@ -98,9 +98,9 @@ changes: $(VENV)/.tools
 
 # What can't be had here the tests go without, and say so, unless REQUIRE_INTEROP=1.
 interop-servers:
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(OIDC_PROVIDER)/node_modules/.installed \
+	@if command -v npm >/dev/null; then $(MAKE) -s $(OIDC_PROVIDER)/node_modules/.installed \
 		|| { echo "INTEROP: oidc-provider could not be installed" >&2; test "$(REQUIRE_INTEROP)" != 1; }; fi
-	@if command -v apt-get >/dev/null; then $(MAKE) --no-print-directory $(GLEWLWYD)/.unpacked \
+	@if command -v apt-get >/dev/null; then $(MAKE) -s $(GLEWLWYD)/.unpacked \
 		|| { echo "INTEROP: glewlwyd could not be unpacked" >&2; test "$(REQUIRE_INTEROP)" != 1; }; fi
 
 $(OIDC_PROVIDER)/node_modules/.installed: $(OIDC_PROVIDER)/package.json $(OIDC_PROVIDER)/package-lock.json

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple, TextIO
 
-from aiohttp import ClientMiddlewareType, ClientResponse, ClientSession
+from aiohttp import ClientMiddlewareType, ClientSession
 
 from .client.client import Client
 from .middleware.attach import attach
@@ -150,9 +150,9 @@ class Stage:
         counts = self.server.counts
         return Counted(counts.token_requests, counts.refreshes, counts.reuses, self.api.answered[200], self.api.answered[401])
 
-    async def get(self, path: str = "/reports") -> ClientResponse:
-        async with self.session.get(self.api.origin + path) as response:
-            return response
+    async def get(self, path: str = "/reports", session: ClientSession | None = None) -> None:
+        async with (session or self.session).get(self.api.origin + path):
+            pass
 
 
 @asynccontextmanager
@@ -205,7 +205,7 @@ async def cancelled(stage: Stage) -> Finding:
     stage.mark()
     with stage.server.hold() as held:
         leader = asyncio.create_task(stage.get())
-        await held.arrived()
+        await held.arrived(timeout=2)
         leader.cancel()
         await asyncio.wait([leader])
     await stage.get()
@@ -260,14 +260,11 @@ async def stream(stage: Stage) -> Finding:
 async def retrofit(stage: Stage) -> Finding:
     stage.mark()
     async with ClientSession() as session:
-        detach: Callable[[], None] = lambda: None  # noqa: E731
-        for step in ("bare", "attached", "detached"):
-            if step == "attached":
-                detach = attach(session, stage.auth)
-            elif step == "detached":
-                detach()
-            async with session.get(stage.api.origin + f"/{step}"):
-                pass
+        await stage.get("/bare", session)
+        detach = attach(session, stage.auth)
+        await stage.get("/attached", session)
+        detach()
+        await stage.get("/detached", session)
     answers = {request.path: request.status for request in stage.api.requests[-3:]}
     return stage.finding(
         Counted(answers_200=1, answers_401=2), answers == {"/bare": 401, "/attached": 200, "/detached": 401}

@@ -141,7 +141,7 @@ class DiscoveryError(ProtocolViolation):
 
 
 class TokenResponseError(ProtocolViolation):
-    """The answer of an endpoint makes no sense; :attr:`status` is its HTTP status."""
+    """The answer of an endpoint makes no sense; ``status`` is its HTTP status."""
 
     maybe_spent = True
     status: int = 0
@@ -198,7 +198,7 @@ class AccessDenied(ErrorResponse):
 
 
 class TokenUnavailable(OAuthError):
-    """No token can be had now, and the reason is passing: try again in :attr:`retry_after` seconds."""
+    """No token can be had now, and the reason is passing: try again in ``retry_after`` seconds."""
 
     retryable = True
 

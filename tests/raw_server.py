@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import inspect
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl
@@ -115,7 +116,7 @@ async def serve(reply: bytes | Callable[[Request], bytes] | Reply | None = None)
             return answer(404)
         if isinstance(reply, bytes):
             return reply
-        if asyncio.iscoroutinefunction(reply):
+        if inspect.iscoroutinefunction(reply):
             written: bytes | None = await reply(request, writer)
             return written
         return reply(request)  # type: ignore[call-arg, return-value]
@@ -153,10 +154,10 @@ def basic_of(request: Request) -> str | None:
 
 
 def response(
-    body: bytes | str | dict[str, object], status: int = 200, content_type: str | None = "application/json", **headers: str
+    body: bytes | str | Mapping[str, object], status: int = 200, content_type: str | None = "application/json", **headers: str
 ) -> EndpointResponse:
     """An answer as a parser gets it; underscores in the names of *headers* are dashes."""
-    if isinstance(body, dict):
+    if isinstance(body, Mapping):
         body = json.dumps(body)
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     if content_type is not None:

@@ -1,7 +1,8 @@
 """An authorization server in memory, and a Client that reaches it without a socket.
 
-It rotates refresh tokens, and revokes the whole sign-in when a superseded one is presented (RFC 9700 section 4.14). Its counters
-are the only truth. The Client is the real one but for the bytes on the wire, whose place a few turns of the event loop take.
+It rotates refresh tokens, and revokes the whole sign-in when a superseded one is presented (RFC 9700 section 4.14). Its
+counters are the only truth. The Client is the real one but for the bytes on the wire, whose place a few turns of the event
+loop take.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import json
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -22,7 +23,7 @@ from aiohttp_oauth_middleware.stores.store import Lock, Record
 from aiohttp_oauth_middleware.value import Secret
 from tests.clock import VirtualClock
 
-__all__ = ("LOST", "DirectClient", "FaultyStore", "SlowStore", "StrictServer", "oauth_error", "turns")
+__all__ = ("LOST", "DirectClient", "FaultyStore", "SlowStore", "StrictServer", "all_of", "oauth_error", "turns")
 
 LOST: Final = "the request is served, and its answer is lost"
 
@@ -32,6 +33,11 @@ Answer = EndpointResponse | Exception | str
 def oauth_error(error: str, status: int = 400) -> EndpointResponse:
     """An answer that is an OAuth error."""
     return EndpointResponse(status, {"content-type": "application/json"}, json.dumps({"error": error}).encode())
+
+
+async def all_of(values: AsyncIterator[str]) -> list[str]:
+    """What an asynchronous iterator yields."""
+    return [value async for value in values]
 
 
 async def turns(number: int) -> None:
@@ -281,13 +287,10 @@ class SlowStore(MemoryStore):
         await turns(self._hops())
         return saved
 
-    def lock(self, key: str, *, wait: float) -> AbstractAsyncContextManager[Lock]:
-        return self._slowly(super().lock(key, wait=wait))
-
     @asynccontextmanager
-    async def _slowly(self, lock: AbstractAsyncContextManager[Lock]) -> AsyncIterator[Lock]:
+    async def lock(self, key: str, *, wait: float) -> AsyncIterator[Lock]:
         await turns(self._hops())
-        async with lock as held:
+        async with super().lock(key, wait=wait) as held:
             yield held
         await turns(self._hops())
 
@@ -323,9 +326,11 @@ class FaultyStore(MemoryStore):
         self._count("delete")
         return await super().delete(key, expected=expected)
 
-    def lock(self, key: str, *, wait: float) -> AbstractAsyncContextManager[Lock]:
+    @asynccontextmanager
+    async def lock(self, key: str, *, wait: float) -> AsyncIterator[Lock]:
         self._count("lock")
-        return super().lock(key, wait=wait)
+        async with super().lock(key, wait=wait) as held:
+            yield held
 
     async def keys(self) -> AsyncIterator[str]:
         self._count("keys")

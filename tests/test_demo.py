@@ -9,16 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
 
 import pytest
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
 
-from aiohttp_oauth_middleware import OAuth2Auth, Refusal, Token, TokenSource
+from aiohttp_oauth_middleware import ClientCredentials, OAuth2Auth, Refusal, Token, Tokens, TokenSource
 from aiohttp_oauth_middleware.__main__ import main
-from aiohttp_oauth_middleware.demo import POINTS, demo
+from aiohttp_oauth_middleware.demo import POINTS, Clock, demo
 
-REVOKED, EXPIRY, CANCELLED, REDIRECT, UPLOAD, STREAM = (POINTS[index][0] for index in (2, 3, 4, 5, 6, 7))
+REVOKED, EXPIRY, CANCELLED, REDIRECT, UPLOAD, STREAM, RETROFIT = (claim for claim, _ in POINTS[2:])
 
 
 def run(*, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
@@ -99,27 +98,32 @@ def deaf(source: TokenSource, origin: str) -> ClientMiddlewareType:
     return OAuth2Auth(Deaf(source), origins=origin)
 
 
-class Impatient:
-    """A naive source that looks after expiry itself, for each request anew."""
+class Stampede:
+    """A source without a single flight: whoever finds the token expired fetches one."""
 
     def __init__(self, source: TokenSource) -> None:
-        self._source = source
+        assert isinstance(source, Tokens)
+        self._client = source.client
+        self._token: Token | None = None
 
     async def token(self, refused: Refusal | None = None) -> Token | None:
-        token = await self._source.token(refused)
-        if token is not None and refused is None:
-            await self._source.token(Refusal(_NOWHERE, 401, (), token))
-        return token
+        if self._token is None or refused is not None or self._token.is_expired(self._client.clock.time()):
+            self._token = await self._client.fetch_token(ClientCredentials())
+        return self._token
+
+
+def stampede(source: TokenSource, origin: str) -> ClientMiddlewareType:
+    return OAuth2Auth(Stampede(source), origins=origin)
 
 
 class Naive:
-    """A middleware as it is often written: it sends whatever body is left a second time."""
+    """A middleware as it is often written: it sends whatever is left of the body a second time."""
 
     def __init__(self, source: TokenSource, origin: str) -> None:
         self._source, self._origin = source, origin
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        if str(request.url.origin()) != self._origin:
+        if not str(request.url).startswith(self._origin):
             return await handler(request)
         token = await self._source.token()
         assert token is not None
@@ -127,9 +131,52 @@ class Naive:
         response = await handler(request)
         if response.status == 401:
             response.release()
-            await request.update_body(b"")
+            await request.update_body(b"")  # what is left of a stream
             token = await self._source.token(Refusal(request.url, 401, (), token))
             assert token is not None
             request.headers["Authorization"] = f"Bearer {token.access_token}"
             response = await handler(request)
         return response
+
+
+async def broken(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    raise RuntimeError("broken")
+
+
+MakeAuth = Callable[[TokenSource, str], ClientMiddlewareType]
+
+
+@pytest.mark.parametrize(
+    ("make_auth", "missing"),
+    [
+        (everywhere, {REDIRECT}),
+        (deaf, {REVOKED, UPLOAD, STREAM, RETROFIT}),
+        (stampede, {REVOKED, EXPIRY, CANCELLED, UPLOAD, STREAM}),
+        (Naive, {UPLOAD, STREAM}),
+        (lambda source, origin: broken, {claim for claim, _ in POINTS}),
+    ],
+    ids=["sends tokens everywhere", "hears no refusal", "no single flight", "resends an empty body", "raises"],
+)
+def test_demo_has_no_tick_and_exits_with_1_where_the_counters_say_otherwise(make_auth: MakeAuth, missing: set[str]) -> None:
+    terminal = Terminal()
+    terminal.isatty = lambda: False  # type: ignore[method-assign]
+    assert demo(terminal, make_auth=make_auth) == 1
+    lines = terminal.text().splitlines()
+    assert {line[2:] for line in lines if line.startswith("✗ ")} == missing
+    assert {line[2:] for line in lines if line.startswith("✓ ")} == {claim for claim, _ in POINTS} - missing
+    assert f"{len(POINTS) - len(missing)} of {len(POINTS)} confirmed" in lines[-1]
+
+
+def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo"]) == 0
+    assert f"{len(POINTS)} of {len(POINTS)} confirmed" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+
+
+def test_clock_of_the_demo_sleeps_by_the_real_one() -> None:
+    clock = Clock()
+    asyncio.run(clock.sleep(0))
+    clock.advance(3600)
+    assert clock.time() > time.time() + 3000

@@ -215,12 +215,11 @@ class _Lane:
         kept: _Kept | None = None
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(exchange.timeout) as opening:
+            async with asyncio.timeout(exchange.timeout):
                 kept = await self._session(exchange.session_factory)
             kept.users += 1
             return await exchange.run(kept.session)
         except TimeoutError:
-            assert opening.expired()
             raise TokenUnavailable(f"{exchange.name} was not asked: session_factory took {exchange.timeout:g} s") from None
         finally:
             if kept is not None:

@@ -20,7 +20,7 @@ _Origin = tuple[str, str | None, int | None]
 
 _SECURE: Final = frozenset({"https", "wss"})
 _SIBLINGS: Final = {"https": ("https", "wss"), "wss": ("https", "wss"), "http": ("http", "ws"), "ws": ("http", "ws")}
-_DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?=/|\Z)|\\|%5c|%2f", re.IGNORECASE)
+_DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?=[/;]|\Z)|\\|%5c|%2f", re.IGNORECASE)
 
 _log = logging.getLogger("aiohttp_oauth_middleware")
 
@@ -52,7 +52,7 @@ class Gate:
         if callable(origins):
             self._decide = origins
             return
-        entries = [origins] if isinstance(origins, str | URL) else list(origins)
+        entries = [origins] if isinstance(origins, str | URL) or not isinstance(origins, Iterable) else list(origins)
         if not entries:
             raise ConfigurationError("origins is empty: the token could go nowhere")
         for entry in entries:

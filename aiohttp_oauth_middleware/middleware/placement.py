@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final, Protocol
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from aiohttp import ClientRequest, hdrs
 from aiohttp.payload import BytesPayload
@@ -105,7 +105,10 @@ class FormBody:
 
     def occupied(self, request: ClientRequest) -> bool:
         body = request.body
-        return isinstance(body, BytesPayload) and bool(self._pattern.search(bytes(body._value)))
+        if not isinstance(body, BytesPayload):
+            return False
+        names = (part.partition(b"=")[0] for part in bytes(body._value).split(b"&"))
+        return any(unquote_plus(name.decode("latin-1")) == self._name for name in names)
 
     async def place(self, request: ClientRequest, token: Token) -> None:
         body = request.body

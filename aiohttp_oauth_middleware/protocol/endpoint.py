@@ -69,7 +69,7 @@ class EndpointRequest:
         return b"" if self.encoding == "query" else urlencode(pairs).encode()
 
     def target(self) -> str:
-        """The URL, with the form in its query where :attr:`encoding` says so."""
+        """The URL, with the form in its query where ``encoding`` says so."""
         if self.encoding != "query":
             return self.url
         return f"{self.url}{'&' if '?' in self.url else '?'}{urlencode(self._pairs())}"

@@ -258,7 +258,7 @@ def _token_type(value: object, quirks: Quirks, endpoint: str, response: Endpoint
 def _scope(value: object, requested: str | None) -> str:
     # RFC 6749 section 5.1, scope: "OPTIONAL, if identical to the scope requested by the client; otherwise, REQUIRED."
     if isinstance(value, list):
-        return " ".join(one for one in value if isinstance(one, str))
+        return " ".join(" ".join(one for one in value if isinstance(one, str)).split()) or requested or ""
     if not isinstance(value, str) or not value.strip():
         return requested or ""
     if "," in value and " " not in value.strip() and "," not in (requested or ""):

@@ -244,6 +244,8 @@ class KeyedToken:
                     if error.error != "unsupported_token_type":
                         raise
         await self._put(State("signed_out", owner=self._common.owner))
+        # From now on the store says it, and says too when somebody signs in again elsewhere.
+        self._common.signed_out.discard(self.key)
         self._emit("signed_out")
 
     async def forget(self) -> None:

@@ -37,7 +37,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from ..clock import Clock
@@ -208,7 +208,9 @@ class Renewal:
         give_up = self._clock.monotonic() + self._budget
         if not self._grant.unattended:
             tries = 1
-        for attempt in range(1, tries + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 return await self._request(self._grant, None)
             except TokenUnavailable as error:
@@ -216,7 +218,6 @@ class Renewal:
                 if attempt == tries or self._clock.monotonic() + delay >= give_up:
                     raise
             await self._clock.sleep(delay)
-        raise AssertionError("unreachable: tries is at least 1")
 
     async def _request(self, grant: Grant | None, previous: Token | None) -> Token:
         self._emit("refresh_started")

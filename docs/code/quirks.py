@@ -70,9 +70,9 @@ hooked = Client(
 # [placements]
 API = "https://api.example.com"
 github = OAuth2Auth(StaticToken(lambda: os.environ["GITHUB_TOKEN"]), origins=API, placement=Header(scheme="token"))
-gitlab = OAuth2Auth(StaticToken("…"), origins=API, placement=Header("PRIVATE-TOKEN", scheme=""))
-in_the_form = OAuth2Auth(StaticToken("…"), origins=API, placement=FormBody("token"))
-in_the_url = OAuth2Auth(StaticToken("…"), origins=API, placement=InsecureQuery("access_token"))
+gitlab = OAuth2Auth(StaticToken("a-token"), origins=API, placement=Header("PRIVATE-TOKEN", scheme=""))
+in_the_form = OAuth2Auth(StaticToken("a-token"), origins=API, placement=FormBody("token"))
+in_the_url = OAuth2Auth(StaticToken("a-token"), origins=API, placement=InsecureQuery("access_token"))
 
 
 # [expired]

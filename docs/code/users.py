@@ -60,7 +60,7 @@ async def login(request: web.Request) -> web.Response:
     PENDING[session] = (state, verifier)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     metadata = await client.metadata()
-    url = URL(metadata.extra["authorization_endpoint"]).update_query(
+    url = URL(metadata.authorization_endpoint or "").update_query(
         response_type="code",
         client_id=client.client_id,
         redirect_uri=REDIRECT_URI,

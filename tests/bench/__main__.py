@@ -4,11 +4,14 @@ import asyncio
 import logging
 import sys
 
+from .end_to_end import measure_end_to_end
 from .hot_path import measure_hot_path
 from .imports import measure_imports
 from .measure import CLIENT_CORE, pin
 from .memory import measure_memory
 from .report import Report
+from .storm import measure_storm
+from .wire import wire
 
 PARTS = ("imports", "hot_path", "end_to_end", "storm", "memory")
 
@@ -18,6 +21,12 @@ async def _all(report: Report, parts: tuple[str, ...]) -> None:
         measure_imports(report)
     if "hot_path" in parts:
         await measure_hot_path(report)
+    if {"end_to_end", "storm"} & set(parts):
+        async with wire() as server:
+            if "end_to_end" in parts:
+                await measure_end_to_end(report, server)
+            if "storm" in parts:
+                await measure_storm(report, server)
     if "memory" in parts:
         await measure_memory(report)
 

@@ -26,9 +26,7 @@ POINTS = range(60)
 class Case:
     """A token that has expired, and all that it takes to renew it."""
 
-    def __init__(
-        self, name: str, point: int, seed: int, grant: Grant | None = None, hooks: tuple[Hook, ...] = ()
-    ) -> None:
+    def __init__(self, name: str, point: int, seed: int, grant: Grant | None = None, hooks: tuple[Hook, ...] = ()) -> None:
         self.random = random.Random(f"{name} {point} {seed}")
         self.clock = VirtualClock()
         self.server = StrictServer(self.clock, give_refresh_tokens=True)

@@ -94,4 +94,4 @@ def test_F_15_a_loop_that_was_closed_in_the_middle_does_not_block_the_next() -> 
     for task in abandoned:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         with suppress(RuntimeError):
-            task.get_coro().close()  # type: ignore[union-attr]
+            task.get_coro().close()

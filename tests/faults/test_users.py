@@ -12,7 +12,7 @@ from aiohttp import ClientSession, TraceConfig
 from aiohttp_oauth_middleware import ClientCredentials, Event, MemoryStore, OAuth2Auth, Token, Tokens
 from aiohttp_oauth_middleware.testing import AuthorizationServer, EchoAPI
 from tests.clock import VirtualClock
-from tests.strict_server import DirectClient, SlowStore, StrictServer
+from tests.strict_server import DirectClient, SlowStore, StrictServer, turns
 
 
 async def test_F_19_ten_thousand_users_each_get_his_own_and_one_refresh() -> None:
@@ -47,7 +47,7 @@ async def test_F_19_many_users_are_refreshed_at_the_same_time() -> None:
     server.holding = True
     waiting = [asyncio.create_task(tokens.for_key(f"user-{number}").token()) for number in range(100)]
     while server.held < 100:
-        await asyncio.sleep(0)
+        await turns(1)
     assert server.at_once == 100
     server.release()
     await asyncio.gather(*waiting)
@@ -110,18 +110,20 @@ async def test_F_46_the_token_request_passes_through_nothing_of_the_users_sessio
         traced.append(str(getattr(params, "url", "")))
 
     trace = TraceConfig()
-    trace.on_request_start.append(on_request_start)  # type: ignore[arg-type]
+    trace.on_request_start.append(on_request_start)
     auth = OAuth2Auth(Tokens(oauth_server.client(), ClientCredentials()), origins=[oauth_api.origin, oauth_server.issuer])
-    async with ClientSession(
-        base_url=oauth_api.origin,
-        headers={"X-Session": "mine", "User-Agent": "mine"},
-        cookies={"session": "mine"},
-        raise_for_status=True,
-        trace_configs=[trace],
-        middlewares=[auth, auth],
-    ) as session:
-        async with session.get("/thing") as response:
-            assert response.status == 200
+    async with (
+        ClientSession(
+            base_url=oauth_api.origin,
+            headers={"X-Session": "mine", "User-Agent": "mine"},
+            cookies={"session": "mine"},
+            raise_for_status=True,
+            trace_configs=[trace],
+            middlewares=[auth, auth],
+        ) as session,
+        session.get("/thing") as response,
+    ):
+        assert response.status == 200
     [seen] = oauth_server.requests
     names = {name.lower() for name in seen.header_names}
     assert not names & {"x-session", "cookie"}

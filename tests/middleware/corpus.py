@@ -62,15 +62,15 @@ _HOSTS = (
     "_api.example.com",
     "-api.example.com",
     # letters of other scripts, and what is not folded to the same name
-    "api.exаmple.com",
-    "аpi.example.com",
+    "api.ex\u0430mple.com",
+    "\u0430pi.example.com",
     "api.éxample.com",
     "api.exämple.com",
     "xn--pi-8cc.example.com",
     "api.xn--exmple-cua.com",
     "api.xn--xample-9ua.com",
-    "api.example.сom",
-    "αpi.example.com",
+    "api.example.\u0441om",
+    "\u03b1pi.example.com",
     "api.example.com.xn--p1ai",
     "bücher.example.com",
     "faß.example.com",
@@ -153,7 +153,6 @@ FOREIGN = tuple(
             "https://evil.example/@api.example.com/",
             "https://evil.example/api.example.com",
             "https://evil.example/%2F%2Fapi.example.com",
-            "https://evil.example\\@api.example.com.evil.example/",
         ]
     )
 )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession
 from yarl import URL
 
 from aiohttp_oauth_middleware import Refusal, Token
 from tests.raw_server import answer
 
-__all__ = ("Rotating", "Seen", "Wire", "elsewhere", "only", "record", "redirect")
+__all__ = ("Rotating", "Seen", "Wire", "elsewhere", "only", "prepared", "record", "redirect")
 
 INVALID = 'Bearer error="invalid_token"'
 
@@ -58,6 +60,7 @@ class Wire:
         self.connections = 0
         self.open = 0
         self.received = 0
+        self.closed = asyncio.Event()
         self.url = URL()
         self._early = early
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,7 +78,8 @@ class Wire:
         """Wait until no connection is left."""
         async with asyncio.timeout(20):
             while self.open:
-                await asyncio.sleep(0)
+                self.closed.clear()
+                await self.closed.wait()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -90,6 +94,7 @@ class Wire:
             pass
         finally:
             self.open -= 1
+            self.closed.set()
             self._tasks.discard(task)
             writer.transport.abort()
 
@@ -129,7 +134,7 @@ class Wire:
     async def _write(self, seen: Seen, writer: asyncio.StreamWriter) -> bool:
         if isinstance(self.reply, bytes):
             made: bytes | None = self.reply
-        elif asyncio.iscoroutinefunction(self.reply):
+        elif inspect.iscoroutinefunction(self.reply):
             made = await self.reply(seen, writer)
         else:
             made = self.reply(seen)  # type: ignore[call-arg, assignment]
@@ -226,3 +231,21 @@ class Rotating:
     @property
     def current(self) -> Token:
         return Token(f"at-{self.number}")
+
+
+class _Stop(Exception):
+    pass
+
+
+async def prepared(method: str, url: str | URL, **kwargs: Any) -> ClientRequest:
+    """The request as a middleware gets it; nothing is sent."""
+    requests: list[ClientRequest] = []
+
+    async def stop(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        requests.append(request)
+        raise _Stop
+
+    async with ClientSession() as session:
+        with contextlib.suppress(_Stop):
+            await session.request(method, url, middlewares=[stop], **kwargs)
+    return requests[0]

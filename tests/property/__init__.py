@@ -1,1 +1,1 @@
-"""Properties that hold for whatever hypothesis thinks of. ``FUZZ_CASES`` sets how many cases."""
+"""Properties that hold for whatever hypothesis thinks of."""

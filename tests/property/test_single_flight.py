@@ -15,7 +15,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from yarl import URL
 
 from aiohttp_oauth_middleware import (
@@ -96,10 +96,8 @@ class SingleFlight(RuleBasedStateMachine):
         self.go(self.workers[0].save(self.server.sign_in()))
         self.turn(20)
 
-    def go(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = self.loop.create_task(work)
-        self.tasks.append(task)
-        return task
+    def go(self, work: Coroutine[Any, Any, Any]) -> None:
+        self.tasks.append(self.loop.create_task(work))
 
     @rule(number=st.integers(1, 30))
     def turn(self, number: int) -> None:
@@ -205,20 +203,13 @@ class SingleFlight(RuleBasedStateMachine):
             self.loop.close()
 
 
-SingleFlight.TestCase.settings = settings(
-    max_examples=10 * int(os.environ.get("SEEDS", "10")),
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-
-
-class TestSingleFlight(SingleFlight.TestCase):
-    def runTest(self) -> None:
-        """Named by the next method, which carries the ids."""
-
-    def test_P0_S_10_S_27_single_flight_under_any_schedule(self) -> None:
-        super().runTest()
-
-
-del SingleFlight.TestCase
+def test_P0_S_10_S_27_under_whatever_order_of_events_one_flies_and_nothing_is_lost() -> None:
+    run_state_machine_as_test(
+        SingleFlight,
+        settings=settings(
+            max_examples=10 * int(os.environ.get("SEEDS", "10")),
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -78,7 +78,7 @@ def told(error: BaseException) -> str:
     return "\n".join(parts)
 
 
-# --- What is sent ---------------------------------------------------------------------------------------------------------
+# --- What is sent -------------------------------------------------------------------------------------------------------
 
 
 async def test_S_30_a_token_request_is_a_post_of_a_form_and_asks_for_plain_json() -> None:
@@ -168,7 +168,7 @@ async def test_S_13_a_class_of_the_users_own_can_sign_an_assertion() -> None:
 
 async def test_a_public_client_has_no_client_credentials() -> None:
     async with serve() as server:
-        with pytest.raises(ConfigurationError, match="RFC 6749 section 4.4"):
+        with pytest.raises(ConfigurationError, match=r"RFC 6749 section 4\.4"):
             await Client(known(server), "id").fetch_token(ClientCredentials())
     assert server.connections == 0
 
@@ -207,7 +207,7 @@ async def test_the_lifetime_counts_from_the_sending_of_the_request() -> None:
     assert (token.obtained_at, token.expires_at) == (1_700_000_000.0, 1_700_003_600.0)
 
 
-# --- Refresh --------------------------------------------------------------------------------------------------------------
+# --- Refresh ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ async def test_without_a_refresh_token_there_is_no_refresh(token: Any) -> None:
     assert server.connections == 0
 
 
-# --- Discovery ------------------------------------------------------------------------------------------------------------
+# --- Discovery ----------------------------------------------------------------------------------------------------------
 
 PLACES = (
     "/.well-known/oauth-authorization-server/tenant",
@@ -436,7 +436,7 @@ async def test_F_26_a_metadata_answer_that_breaks_off_spends_nothing() -> None:
 async def test_one_place_down_and_the_next_up_is_up() -> None:
     good = publishing(PLACES[3])
     async with serve(lambda request: answer(502) if request.path != PLACES[3] else good(request)) as server:
-        assert await Client(server.url + "/tenant", "id").metadata()
+        assert (await Client(server.url + "/tenant", "id").metadata()).token_endpoint
 
 
 async def test_after_a_failure_the_metadata_is_looked_for_again() -> None:
@@ -447,10 +447,10 @@ async def test_after_a_failure_the_metadata_is_looked_for_again() -> None:
         with pytest.raises(TokenUnavailable):
             await client.metadata()
         up.append(True)
-        assert await client.metadata()
+        assert (await client.metadata()).token_endpoint
 
 
-# --- Only https: S-29, G-14 -------------------------------------------------------------------------------------------------
+# --- Only https: S-29, G-14 ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["as.example", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0", "10.0.0.1"])
@@ -458,7 +458,7 @@ def test_S_29_G_14_plain_http_is_refused_when_the_client_is_made(host: str) -> N
     with pytest.raises(InsecureTransport, match="server"):
         Client(f"http://{host}", "id")
     for name in ("token", "revocation", "introspection", "authorization"):
-        endpoints = {"token_endpoint": "https://as.example/token", f"{name}_endpoint": f"http://{host}/x"}
+        endpoints: dict[str, Any] = {"token_endpoint": "https://as.example/token", f"{name}_endpoint": f"http://{host}/x"}
         with pytest.raises(InsecureTransport, match=f"{name}_endpoint"):
             Client(ServerMetadata(**endpoints), "id")
         Client(ServerMetadata(**endpoints), "id", insecure_http=True)
@@ -520,7 +520,7 @@ async def test_S_29_G_14_a_hook_can_not_send_a_request_to_plain_http(
         assert target.connections == 0
 
 
-# --- Redirects: S-19, F-24, G-14 ----------------------------------------------------------------------------------------------
+# --- Redirects: S-19, F-24, G-14 ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 307, 308])
@@ -548,7 +548,7 @@ async def test_S_19_a_redirect_to_the_same_origin_is_not_followed_either() -> No
         assert server.paths() == ["/token"]
 
 
-# --- Bodies without an end: F-28, F-29, G-11 ------------------------------------------------------------------------------------
+# --- Bodies without an end: F-28, F-29, G-11 ----------------------------------------------------------------------------
 
 
 class Flood:
@@ -664,11 +664,11 @@ async def test_F_28_the_limits_are_arguments() -> None:
     async with serve(answer(200, body)) as server:
         with pytest.raises(TokenResponseError, match="longer than 500 bytes"):
             await client_of(server, token_body_limit=500).fetch_token(ClientCredentials())
-        assert await client_of(server, token_body_limit=len(body)).fetch_token(ClientCredentials())
+        assert (await client_of(server, token_body_limit=len(body)).fetch_token(ClientCredentials())).access_token == "a"
         with pytest.raises(TokenResponseError, match="longer than 500 bytes"):
             await client_of(server, token_body_limit=500).introspect("x")
     async with serve(publishing(PLACES[0], x="y" * 1000)) as server:
-        assert await Client(server.url + "/tenant", "id").metadata()
+        assert (await Client(server.url + "/tenant", "id").metadata()).token_endpoint
         with pytest.raises(DiscoveryError):
             await Client(server.url + "/tenant", "id", metadata_body_limit=500).metadata()
 
@@ -679,7 +679,7 @@ async def test_F_33_an_access_token_of_a_megabyte_is_refused_by_the_limit() -> N
             await client_of(server).refresh(RT)
 
 
-# --- Faults on the way: F-25, F-26 --------------------------------------------------------------------------------------------
+# --- Faults on the way: F-25, F-26 --------------------------------------------------------------------------------------
 
 
 async def test_F_25_no_answer_in_time_may_pass_and_leaves_it_in_doubt() -> None:
@@ -760,7 +760,7 @@ async def test_F_25_a_refused_connection_spends_nothing() -> None:
     assert isinstance(caught.value.__cause__, OSError)
 
 
-# --- Errors keep no secret: S-22, S-26, F-38 ------------------------------------------------------------------------------------
+# --- Errors keep no secret: S-22, S-26, F-38 ----------------------------------------------------------------------------
 
 
 def _echo(request: Request) -> bytes:
@@ -829,7 +829,7 @@ async def test_F_21_F_22_F_24_the_body_decides_whatever_the_status(status: int) 
         assert len(server.requests) == 1
 
 
-# --- Secrets that are read: rotated, asynchronous, failing ------------------------------------------------------------------------
+# --- Secrets that are read: rotated, asynchronous, failing --------------------------------------------------------------
 
 
 async def test_a_secret_is_read_at_each_request_sync_or_async() -> None:
@@ -887,7 +887,7 @@ async def test_the_fingerprint_tells_whether_the_secret_has_changed() -> None:
         assert await Client(known(server), "id").fingerprint() == ""
 
 
-# --- Probing ----------------------------------------------------------------------------------------------------------------
+# --- Probing ------------------------------------------------------------------------------------------------------------
 
 
 def _accepting(accepted: Callable[[Request], bool]) -> Callable[[Request], bytes]:
@@ -954,7 +954,7 @@ async def test_S_28_what_was_probed_serves_the_other_endpoints() -> None:
     assert server.requests[-1].form == {"token": "rt", "client_id": "id", "client_secret": "s"}
 
 
-# --- Quirks of requests -------------------------------------------------------------------------------------------------------
+# --- Quirks of requests -------------------------------------------------------------------------------------------------
 
 
 async def test_quirk_scope_on_refresh() -> None:
@@ -1027,7 +1027,7 @@ async def test_a_client_id_under_another_name_is_a_hook() -> None:
     assert server.requests[0].form == {"grant_type": "client_credentials", "client_key": "id", "client_secret": "s"}
 
 
-# --- Hooks --------------------------------------------------------------------------------------------------------------------
+# --- Hooks --------------------------------------------------------------------------------------------------------------
 
 
 async def test_hooks_run_at_their_point_in_order_sync_and_async() -> None:
@@ -1143,9 +1143,10 @@ async def test_a_hook_at_an_answer_that_goes_wrong_leaves_the_refresh_token_in_d
         raise InvalidGrant("mine")
 
     async with serve(token_answer()) as server:
-        for function, message in ((bad, "raised KeyError"), (lambda response: None, "returned no EndpointResponse")):
+        cases: list[tuple[Any, str]] = [(bad, "raised KeyError"), (lambda response: None, "returned no EndpointResponse")]
+        for function, message in cases:
             with pytest.raises(TokenResponseError, match=message) as caught:
-                await client_of(server, hooks=[Hook("refresh_token_response", function)]).refresh(RT)  # type: ignore[arg-type, list-item]
+                await client_of(server, hooks=[Hook("refresh_token_response", function)]).refresh(RT)
             assert caught.value.maybe_spent
             assert "CANARY" not in str(caught.value)
         with pytest.raises(InvalidGrant, match="mine"):
@@ -1175,7 +1176,7 @@ async def test_S_36_a_secret_in_a_header_can_not_inject_another() -> None:
     assert "CANARY" not in told(caught.value)
 
 
-# --- Sessions of the user's own -------------------------------------------------------------------------------------------------
+# --- Sessions of the user's own -----------------------------------------------------------------------------------------
 
 
 async def test_a_session_factory_is_called_on_the_exchange_loop_and_its_session_is_used() -> None:
@@ -1280,7 +1281,7 @@ async def test_a_session_factory_need_not_be_hashable() -> None:
         assert factory.calls == 1
 
 
-# --- Revocation and introspection -------------------------------------------------------------------------------------------------
+# --- Revocation and introspection ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -1378,7 +1379,7 @@ async def test_the_methods_of_each_endpoint_are_its_own() -> None:
     assert [basic_of(request) for request in server.requests] == [None, "id:s"]
 
 
-# --- How a client is made -----------------------------------------------------------------------------------------------------------
+# --- How a client is made -----------------------------------------------------------------------------------------------
 
 AS = "https://as.example"
 

@@ -340,6 +340,23 @@ async def test_outlast_passes_on_what_the_future_yields() -> None:
             await outlast(future, 5.0)
 
 
+async def test_outlast_needs_no_task() -> None:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[int] = loop.create_future()
+    future.set_result(7)
+    results: list[object] = []
+
+    def step() -> None:
+        try:
+            outlast(future, 5.0).send(None)
+        except StopIteration as stop:
+            results.append(stop.value)
+
+    loop.call_soon(step)
+    await turns(2)
+    assert results == [7]
+
+
 # To finish.
 
 

@@ -121,7 +121,8 @@ def test_a_scope_of_other_characters_is_refused(make: Callable[..., Any], scope:
 
 
 def test_an_empty_scope_is_none() -> None:
-    assert [joined_scope(scope) for scope in (None, "", "  ", [], ())] == [None] * 5
+    nothing: list[Any] = [None, "", "  ", [], ()]
+    assert [joined_scope(scope) for scope in nothing] == [None] * 5
 
 
 @each
@@ -173,7 +174,7 @@ def test_S_40_the_verifier_of_the_rfc_is_taken_and_kept_secret() -> None:
 
 
 @pytest.mark.parametrize("verifier", ["a" * 43, "a" * 128, "-._~" * 11, secrets.token_urlsafe(32)], ids=len)
-def test_S_40_43_to_128_unreserved_characters_are_a_verifier(verifier: str) -> None:
+def test_S_40_unreserved_characters_43_to_128_are_a_verifier(verifier: str) -> None:
     AuthorizationCode("c", code_verifier=verifier)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 
 import pytest
 from yarl import URL
@@ -247,7 +248,9 @@ async def test_F_13_a_token_that_had_served_for_a_while_is_no_strike(clock: Virt
         token = better
 
 
-async def test_F_13_a_refused_token_is_not_served_again_while_its_renewal_fails(clock: VirtualClock, server: StrictServer) -> None:
+async def test_F_13_a_refused_token_is_not_served_again_while_its_renewal_fails(
+    clock: VirtualClock, server: StrictServer
+) -> None:
     tokens = Tokens(DirectClient(server))
     await tokens.save(server.sign_in())
     token = await tokens.token()
@@ -350,7 +353,9 @@ async def test_F_22_invalid_client_latches_until_the_secret_changes_or_the_cool_
     assert server.requests[-1]["client_secret"] == "new"
 
 
-async def test_F_21_twenty_requests_after_invalid_grant_are_one_token_request(clock: VirtualClock, server: StrictServer) -> None:
+async def test_F_21_twenty_requests_after_invalid_grant_are_one_token_request(
+    clock: VirtualClock, server: StrictServer
+) -> None:
     tokens = Tokens(DirectClient(server))
     await tokens.save(server.sign_in())
     clock.advance(3600.0)
@@ -365,7 +370,13 @@ async def test_F_21_twenty_requests_after_invalid_grant_are_one_token_request(cl
 async def test_a_store_that_raises_is_a_StoreError_with_its_cause(server: StrictServer) -> None:
     store = FaultyStore(lambda number: True)
     tokens = Tokens(DirectClient(server), ClientCredentials(), store=store)
-    works = [tokens.token, tokens.revoke, tokens.forget, lambda: tokens.save(Token("a")), lambda: anext(aiter(tokens.keys()))]
+    works: list[Callable[[], Awaitable[object]]] = [
+        tokens.token,
+        tokens.revoke,
+        tokens.forget,
+        lambda: tokens.save(Token("a")),
+        lambda: anext(aiter(tokens.keys())),
+    ]
     for work in works:
         with pytest.raises(StoreError, match="OSError") as caught:
             await work()
@@ -376,13 +387,20 @@ async def test_a_store_that_raises_is_a_StoreError_with_its_cause(server: Strict
 async def test_an_error_of_ours_from_a_store_passes_as_it_is(server: StrictServer) -> None:
     store = FaultyStore(lambda number: True, StoreError("my own"))
     tokens = Tokens(DirectClient(server), ClientCredentials(), store=store)
-    works = [tokens.token, tokens.revoke, tokens.forget, lambda: anext(aiter(tokens.keys()))]
+    works: list[Callable[[], Awaitable[object]]] = [
+        tokens.token,
+        tokens.revoke,
+        tokens.forget,
+        lambda: anext(aiter(tokens.keys())),
+    ]
     for work in works:
         with pytest.raises(StoreError, match="my own"):
             await work()
 
 
-async def test_F_50_with_a_valid_token_in_memory_a_broken_store_is_not_noticed(clock: VirtualClock, server: StrictServer) -> None:
+async def test_F_50_with_a_valid_token_in_memory_a_broken_store_is_not_noticed(
+    clock: VirtualClock, server: StrictServer
+) -> None:
     store = FaultyStore()
     tokens = Tokens(DirectClient(server), store=store)
     await tokens.save(server.sign_in())
@@ -391,6 +409,33 @@ async def test_F_50_with_a_valid_token_in_memory_a_broken_store_is_not_noticed(c
     clock.advance(3590.0)
     assert await tokens.token() == first
     assert server.token_requests == 0
+
+
+async def test_F_50_while_the_result_cannot_be_written_the_waiters_have_it_and_no_other_request_is_made(
+    server: StrictServer,
+) -> None:
+    clock = VirtualClock(automatic=False)
+    server.clock = clock
+    store = FaultyStore()
+    client = DirectClient(server)
+    tokens = Tokens(client, store=store)
+    await tokens.save(server.sign_in())
+    clock.advance(3600.0)
+    server.holding = True
+    waiters = [asyncio.create_task(tokens.token()) for _ in range(20)]
+    while not server.held:
+        await turns(1)
+    store.failing = lambda number: True
+    server.release()
+    got = await asyncio.gather(*waiters)
+    assert server.accepts(got[0].access_token)
+    assert [await tokens.token() for _ in range(5)] == [got[0]] * 5
+    assert clock.sleepers == 1, "the write goes on"
+    store.failing = lambda number: False
+    clock.advance(1.0)
+    await tokens.aclose()
+    assert await Tokens(client, store=store).token() == got[0]
+    assert server.token_requests == 1
 
 
 # What is written meanwhile.
@@ -595,7 +640,7 @@ async def test_forget_drops_it_here_and_tells_nobody(server: StrictServer) -> No
     await tokens.revoke()
     await tokens.forget()
     await tokens.save(server.sign_in())
-    assert await tokens.token()
+    await tokens.token()
 
 
 async def test_forget_waits_for_a_refresh_under_way(clock: VirtualClock, server: StrictServer) -> None:
@@ -612,7 +657,7 @@ async def test_forget_waits_for_a_refresh_under_way(clock: VirtualClock, server:
     assert not forgetting.done()
     server.release()
     await forgetting
-    assert await waiter
+    await waiter
     assert repr(store) == "<MemoryStore of 0 records>"
 
 
@@ -641,7 +686,7 @@ async def test_login_does_not_heed_a_cool_down(clock: VirtualClock, server: Stri
     server.next.append(DOWN)
     with pytest.raises(TokenUnavailable):
         await tokens.token()
-    assert await tokens.login()
+    await tokens.login()
     assert server.token_requests == 2
 
 
@@ -654,7 +699,7 @@ async def test_a_Login_is_asked_once_by_all_who_need_a_token(server: StrictServe
     somebody = Somebody(server)
     tokens = Tokens(DirectClient(server), somebody)
     got = await asyncio.gather(*(tokens.token() for _ in range(100)))
-    assert len(set(token.access_token for token in got)) == 1
+    assert len({token.access_token for token in got}) == 1
     assert somebody.wanted == [Wanted()]
     assert tokens.counts["login_started"] == tokens.counts["login_succeeded"] == 1
     assert await tokens.login() != got[0]
@@ -689,7 +734,7 @@ async def test_a_refused_login_is_latched_until_login_is_called(
     assert tokens.counts["login_failed"] == 1
     somebody.error = None
     await tokens.login()
-    assert await tokens.token()
+    await tokens.token()
 
 
 async def test_a_login_that_fails_for_a_passing_reason_is_not_latched(server: StrictServer) -> None:
@@ -699,7 +744,7 @@ async def test_a_login_that_fails_for_a_passing_reason_is_not_latched(server: St
     with pytest.raises(TokenUnavailable):
         await tokens.token()
     somebody.error = None
-    assert await tokens.token()
+    await tokens.token()
 
 
 async def test_a_Login_that_takes_too_long_or_returns_no_token_is_an_error(server: StrictServer) -> None:
@@ -727,7 +772,7 @@ async def test_a_login_stops_when_nobody_waits_for_it(server: StrictServer) -> N
     await turns(5)
     assert tokens._common.flights.under_way() == []
     somebody.gate.set()
-    assert await tokens.token(), "nothing is latched"
+    await tokens.token()
 
 
 async def test_P0_a_login_that_succeeded_is_stored_although_nobody_waits_any_more(server: StrictServer) -> None:
@@ -852,10 +897,12 @@ async def test_refusals_before_latch_reaches_the_state_machine(clock: VirtualClo
     with pytest.raises(TokenUnavailable):
         await tokens.token()
     clock.advance(60.0)
-    assert await tokens.token()
+    await tokens.token()
 
 
-async def test_F_26_a_lost_answer_on_a_server_that_did_rotate_is_told_truthfully(clock: VirtualClock, server: StrictServer) -> None:
+async def test_F_26_a_lost_answer_on_a_server_that_did_rotate_is_told_truthfully(
+    clock: VirtualClock, server: StrictServer
+) -> None:
     tokens = Tokens(DirectClient(server))
     await tokens.save(server.sign_in())
     clock.advance(3600.0)

@@ -10,7 +10,7 @@ import pytest
 
 from aiohttp_oauth_middleware import MemoryStore, Record, StoreLockTimeout, TokenStore
 from aiohttp_oauth_middleware.stores.memory import LocalLocks
-from tests.strict_server import turns
+from tests.strict_server import all_of, turns
 
 
 def record(version: int, body: bytes = b"secret body") -> Record:
@@ -22,7 +22,7 @@ async def test_a_record_is_loaded_as_it_was_saved_and_never_printed() -> None:
     assert await store.load("k") is None
     assert await store.save("k", record(1), expected=0)
     assert await store.load("k") == record(1)
-    assert [key async for key in store.keys()] == ["k"]
+    assert await all_of(store.keys()) == ["k"]
     assert "secret body" not in f"{store!r}{await store.load('k')!r}"
     assert repr(store) == "<MemoryStore of 1 records>"
     await store.aclose()
@@ -56,7 +56,7 @@ async def test_F_19_it_never_forgets_to_make_room() -> None:
     store = MemoryStore()
     for number in range(20_000):
         await store.save(str(number), record(1), expected=0)
-    assert len([key async for key in store.keys()]) == 20_000
+    assert len(await all_of(store.keys())) == 20_000
 
 
 async def test_the_lock_excludes_per_key_and_a_kernel_would_say_that_nobody_died() -> None:
@@ -144,7 +144,7 @@ def test_F_15_a_loop_that_was_closed_while_it_held_the_lock_does_not_hold_it_for
 
     async def take() -> None:
         async with store.lock("a", wait=0.0):
-            holder.get_coro().close()  # type: ignore[union-attr]  # what the garbage collector does sooner or later
+            holder.get_coro().close()  # what the garbage collector does sooner or later
             with pytest.raises(StoreLockTimeout):
                 async with store.lock("a", wait=0.0):
                     pass

@@ -125,7 +125,7 @@ BAD_URLS: list[Any] = [
 
 @pytest.mark.parametrize("url", BAD_URLS, ids=repr)
 def test_S_29_what_is_no_absolute_url_is_refused_by_the_name_of_the_argument(url: Any) -> None:
-    with pytest.raises(ConfigurationError, match="^the_name must ") as caught:
+    with pytest.raises(ConfigurationError, match=r"^the_name must ") as caught:
         absolute_url("the_name", url)
     assert not isinstance(caught.value, InsecureTransport)
     assert "as.example" not in str(caught.value)

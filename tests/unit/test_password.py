@@ -16,7 +16,7 @@ quiet = pytest.mark.filterwarnings("ignore:the password grant")
 def test_S_12_the_password_grant_is_not_among_the_public_names() -> None:
     assert "Password" not in aiohttp_oauth_middleware.__all__
     with pytest.raises(AttributeError):
-        aiohttp_oauth_middleware.Password  # type: ignore[attr-defined]  # noqa: B018
+        aiohttp_oauth_middleware.Password  # noqa: B018
 
 
 def test_S_12_each_one_that_is_made_warns_where_it_is_made() -> None:

@@ -11,7 +11,7 @@ from aiohttp_oauth_middleware import ConfigurationError, Quirks
 
 
 def test_the_default_tolerates_what_needs_no_word_only() -> None:
-    assert Quirks() == Quirks(token_types=(), default_lifetime=None, renamed=None, token_path=(), refusals_before_latch=1)
+    assert Quirks() == Quirks(token_types=(), default_lifetime=None, renamed={}, token_path=(), refusals_before_latch=1)
     assert Quirks().request_encoding == "form"
 
 

@@ -34,7 +34,7 @@ from aiohttp_oauth_middleware.sources.state import Pending, State
 from aiohttp_oauth_middleware.stores.memory import MemoryStore
 from aiohttp_oauth_middleware.stores.store import Lock
 from tests.clock import VirtualClock
-from tests.strict_server import FaultyStore
+from tests.strict_server import FaultyStore, turns
 
 KEY = "the store's key"
 OLD = Token("old", refresh_token="r1")
@@ -600,6 +600,14 @@ async def test_F_50_whichever_call_fails_a_refresh_token_is_never_sent_without_a
     assert bench.state().token == NEW
 
 
+async def test_F_50_a_fallback_whose_note_cannot_be_written_goes_on_all_the_same() -> None:
+    bench = Bench(invalid_grant(), NEW, grant=UNATTENDED)
+    bench.put(State(token=OLD))
+    faulty(bench, failing(3))
+    assert await bench.run(OLD) == NEW
+    assert bench.state() == State(owner="owner", token=NEW)
+
+
 # Somebody writes without the lock.
 
 
@@ -723,7 +731,7 @@ async def test_F_10_a_cancellation_between_the_tries_of_a_failing_write_makes_a_
     faulty(bench, failing(3, 4))
     task = asyncio.create_task(bench.run(OLD))
     while not bench.clock.sleepers:
-        await asyncio.sleep(0)
+        await turns(1)
     task.cancel()
     await asyncio.wait([task])
     assert bench.state().token == NEW, "the store works again, and the token was lost"

@@ -11,9 +11,7 @@ from aiohttp_oauth_middleware import StoreCorrupted, Token
 from aiohttp_oauth_middleware.sources.state import Pending, State
 
 TOKEN = Token("access", refresh_token="refresh", expires_at=7.0, obtained_at=5.0, scope="a b", extra={"team": "x"})
-WHOLE = State(
-    "dead", owner="o", token=TOKEN, pending=Pending(3.0, "host:1"), cooldown_until=9.0, failures=2, refusals=1
-)
+WHOLE = State("dead", owner="o", token=TOKEN, pending=Pending(3.0, "host:1"), cooldown_until=9.0, failures=2, refusals=1)
 
 
 @pytest.mark.parametrize("state", [State(), WHOLE, State("signed_out", owner="o"), State(refusals=1)], ids=lambda s: s.kind)

@@ -10,7 +10,9 @@ from aiohttp_oauth_middleware import ConfigurationError, Refusal, Secret, Static
 REFUSED = Refusal(URL("https://api.example"), 401, (), Token("a"))
 
 
-@pytest.mark.parametrize("given", ["a", Token("a"), Secret("a"), Secret(lambda: "a"), lambda: "a"], ids=lambda g: type(g).__name__)
+@pytest.mark.parametrize(
+    "given", ["a", Token("a"), Secret("a"), Secret(lambda: "a"), lambda: "a"], ids=lambda g: type(g).__name__
+)
 async def test_a_static_token_is_what_it_was_given_also_after_a_refusal(given: str) -> None:
     source: TokenSource = StaticToken(given)
     assert isinstance(source, TokenSource)

@@ -88,7 +88,7 @@ def test_S_31_what_is_absent_stays_as_it_was() -> None:
     assert parsed({"access_token": "a"}).scope is None
 
 
-# --- Bodies: F-27 ---------------------------------------------------------------------------------------------------------
+# --- Bodies: F-27 -------------------------------------------------------------------------------------------------------
 
 GOOD = b'{"access_token": "a"}'
 
@@ -208,7 +208,7 @@ def test_F_29_identity_is_no_encoding(coding: str) -> None:
     assert parsed(response(GOOD, Content_Encoding=coding)).access_token == "a"
 
 
-# --- JSON at its edges: F-30, F-31 ------------------------------------------------------------------------------------------
+# --- JSON at its edges: F-30, F-31 --------------------------------------------------------------------------------------
 
 
 def deep(levels: int, opening: str = '{"a":', closing: str = "}") -> bytes:
@@ -271,7 +271,7 @@ def test_F_31_a_pair_of_surrogates_is_a_character() -> None:
     assert parsed(response(b'{"access_token": "a", "x": "\\ud83d\\ude00"}')).extra["x"] == "\U0001f600"
 
 
-# --- Lifetimes: F-32 ------------------------------------------------------------------------------------------------------
+# --- Lifetimes: F-32 ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_F_32_expires_at_counts_only_where_there_is_no_expires_in(expires_in: ob
     assert token.expires_at == (NOW + 60 if expires_in == 60 else None)
 
 
-# --- Members: F-33 to F-35, S-33, S-36 ------------------------------------------------------------------------------------
+# --- Members: F-33 to F-35, S-33, S-36 ----------------------------------------------------------------------------------
 
 NO_ACCESS_TOKENS: list[Any] = [None, 5, 1.5, True, False, [], ["a"], {}, {"token": "a"}, ""]
 NO_B64TOKENS: list[str] = [
@@ -458,6 +458,9 @@ def test_F_35_S_36_a_refresh_token_of_other_characters_is_refused(new: str) -> N
         ("r\tw\r\nx", "r w x"),
         (["r", "w"], "r w"),
         (["r", 5, None, "w"], "r w"),
+        ([" r", "w  x\r\n"], "r w x"),
+        ([], "r w"),
+        ([None, ""], "r w"),
         ("r,w", "r w"),
         ("r", "r"),
         ("r w admin", "r w admin"),
@@ -513,7 +516,7 @@ def test_the_server_may_advise_when_to_refresh(refresh_in: object, seconds: floa
     assert not token.extra
 
 
-# --- Errors: S-32, F-21 to F-24, F-38 ---------------------------------------------------------------------------------------
+# --- Errors: S-32, F-21 to F-24, F-38 -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [200, 201, 400, 401, 403, 404, 409, 428])
@@ -668,7 +671,7 @@ def test_the_endpoint_is_named() -> None:
     assert error_response(response(b""), None, now=NOW) is None
 
 
-# --- Retry-After ----------------------------------------------------------------------------------------------------------
+# --- Retry-After --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -708,7 +711,7 @@ def test_F_23_retry_after_counts_with_any_error() -> None:
         assert refused(response(body, status, Retry_After="9")).retry_after == 9.0
 
 
-# --- One row each of what real servers do -----------------------------------------------------------------------------------
+# --- One row each of what real servers do -------------------------------------------------------------------------------
 
 TOLERATED: dict[str, tuple[EndpointResponse, Token]] = {
     "GitHub without Accept: a form": (

@@ -31,7 +31,7 @@ from aiohttp_oauth_middleware import (
 from aiohttp_oauth_middleware.protocol.challenge import Challenge
 from aiohttp_oauth_middleware.sources.source import Login
 from tests.clock import VirtualClock
-from tests.strict_server import DirectClient, StrictServer, turns
+from tests.strict_server import DirectClient, StrictServer, all_of, turns
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ async def test_F_19_each_user_has_tokens_of_his_own(client: DirectClient, server
     assert alice != bob
     assert [request["user"] for request in server.requests] == ["alice", "bob"]
     assert await tokens.for_key("alice").token() == alice
-    assert sorted([key async for key in tokens.keys()]) == ["alice", "bob"]
+    assert sorted(await all_of(tokens.keys())) == ["alice", "bob"]
 
 
 async def test_a_key_that_cannot_be_found_is_never_the_default_user(client: DirectClient) -> None:
@@ -136,7 +136,9 @@ async def test_a_key_that_cannot_be_found_is_never_the_default_user(client: Dire
                 await tokens.login(key=wrong)  # type: ignore[arg-type]
 
 
-async def test_for_key_is_a_source_with_the_same_fast_path(client: DirectClient, clock: VirtualClock, server: StrictServer) -> None:
+async def test_for_key_is_a_source_with_the_same_fast_path(
+    client: DirectClient, clock: VirtualClock, server: StrictServer
+) -> None:
     tokens = Tokens(client, ClientCredentials())
     source: TokenSource = tokens.for_key("alice")
     assert isinstance(source, TokenSource)
@@ -147,14 +149,14 @@ async def test_for_key_is_a_source_with_the_same_fast_path(client: DirectClient,
     refused = Refusal(URL("https://api.example"), 401, (Challenge("bearer", {"error": "invalid_token"}),), first)
     assert await source.token(refused) != first
     clock.advance(3600.0)
-    assert await source.token()
+    await source.token()
     assert server.token_requests == 3
 
 
 async def test_a_key_of_any_characters_is_one(client: DirectClient) -> None:
     tokens = Tokens(client, ClientCredentials())
     for key in ("\ud800", "a\0b", "ä" * 10_000):
-        assert await tokens.for_key(key).token()
+        await tokens.for_key(key).token()
     assert len(client.strict_server.requests) == 3
 
 
@@ -199,10 +201,10 @@ async def test_F_19_the_slow_server_of_one_user_does_not_delay_another(client: D
     while not server.held:
         await turns(1)
     server.holding = False
-    assert await tokens.for_key("quick").token()
+    await tokens.for_key("quick").token()
     assert not slow.done()
     server.release()
-    assert await slow
+    await slow
 
 
 async def test_S_21_what_differs_in_server_client_grant_resource_or_scope_shares_no_token(server: StrictServer) -> None:
@@ -220,10 +222,12 @@ async def test_S_21_what_differs_in_server_client_grant_resource_or_scope_shares
     assert len({(await tokens.token()).access_token for tokens in made}) == len(made)
     assert server.token_requests == len(made)
     assert await Tokens(here, ClientCredentials(), store=store).token() == await made[0].token()
-    assert [key async for key in made[0].keys()] == ["default", "alice"]
+    assert await all_of(made[0].keys()) == ["default", "alice"]
 
 
-async def test_a_stored_token_serves_whatever_attended_way_would_earn_the_next(server: StrictServer, client: DirectClient) -> None:
+async def test_a_stored_token_serves_whatever_attended_way_would_earn_the_next(
+    server: StrictServer, client: DirectClient
+) -> None:
     store = MemoryStore()
     token = server.sign_in()
     await Tokens(client, store=store).save(token, key="alice")
@@ -245,10 +249,10 @@ async def test_keys_are_those_who_have_a_token_and_vanishing_records_are_passed_
         await tokens.save(server.sign_in(), key=key)
     await tokens.revoke(key="bob")
     store.gone = frozenset([tokens._keyed("carol")._store_key])
-    assert [key async for key in tokens.keys()] == ["alice"]
+    assert await all_of(tokens.keys()) == ["alice"]
     store._records["x"] = Record(1, "mallory", b"garbage")
     with pytest.raises(StoreCorrupted):
-        assert [key async for key in tokens.keys()]
+        await all_of(tokens.keys())
 
 
 # Grants that depend on the key.
@@ -264,9 +268,9 @@ async def test_a_function_of_the_key_may_be_a_coroutine_function_and_may_return_
         return sign_in if key == "person" else ClientCredentials()  # type: ignore[return-value]
 
     tokens = Tokens(client, how)
-    assert await tokens.for_key("person").token()
+    await tokens.for_key("person").token()
     assert server.token_requests == 0
-    assert await tokens.for_key("robot").token()
+    await tokens.for_key("robot").token()
     assert server.token_requests == 1
 
 
@@ -314,7 +318,7 @@ async def test_a_Login_is_told_from_a_function_of_the_key(client: DirectClient, 
         return server.sign_in()
 
     for login in (WithTimeout(), two):
-        assert await Tokens(client, login).token()  # type: ignore[arg-type]
+        await Tokens(client, login).token()  # type: ignore[arg-type]
     assert server.token_requests == 0
 
 
@@ -327,7 +331,7 @@ async def test_a_callable_without_a_signature_is_taken_for_a_function_of_the_key
         def __call__(self, key: str) -> Grant:
             return ClientCredentials()
 
-    assert await Tokens(client, Opaque()).token()
+    await Tokens(client, Opaque()).token()
 
 
 # The end.
@@ -349,7 +353,7 @@ async def test_I8_aclose_waits_for_the_refresh_and_ends_the_login(client: Direct
         while not (server.held and tokens.counts["login_started"]):
             await turns(1)
         asyncio.get_running_loop().call_soon(server.release)
-    assert await robot
+    await robot
     await turns(5)
     assert asyncio.all_tasks() == before, "a task of ours is left"
     assert isinstance(person.exception(), TokenUnavailable)
@@ -368,3 +372,59 @@ async def test_aclose_keeps_the_tokens_and_closes_the_store(client: DirectClient
     await tokens.aclose()
     assert store.closed
     assert await tokens.token() == token
+
+
+# The quick way.
+
+
+async def test_ready_is_the_token_in_memory_or_None_and_asks_nobody(
+    client: DirectClient, clock: VirtualClock, server: StrictServer
+) -> None:
+    tokens = Tokens(client, ClientCredentials())
+    assert tokens.ready() is None
+    token = await tokens.token()
+    await tokens.token()
+    assert tokens.ready() == token
+    clock.advance(3600.0)
+    assert tokens.ready() is None
+    assert server.token_requests == 1
+
+
+async def test_ready_with_a_key_that_is_called(client: DirectClient, server: StrictServer) -> None:
+    user: ContextVar[str | None] = ContextVar("user")
+    tokens = Tokens(client, ClientCredentials(), key=user.get)  # type: ignore[arg-type]
+    assert tokens.ready() is None, "no key"
+    user.set("alice")
+    assert tokens.ready() is None, "no token"
+    token = await tokens.token()
+    await tokens.token()
+    assert tokens.ready() == token
+    for nobody in (None, "", "bob"):
+        user.set(nobody)
+        assert tokens.ready() is None
+
+
+async def test_F_53_a_step_of_the_wall_clock_is_noticed_within_a_second(client: DirectClient, clock: VirtualClock) -> None:
+    tokens = Tokens(client, ClientCredentials())
+    first = await tokens.token()
+    assert await tokens.token() == first
+    clock.set_wall(10_000.0)
+    clock.advance(1.0)
+    assert await tokens.token() != first
+
+
+async def test_S_27_a_refused_or_revoked_token_is_not_ready(
+    client: DirectClient, clock: VirtualClock, server: StrictServer
+) -> None:
+    tokens = Tokens(client)
+    await tokens.save(server.sign_in())
+    token = await tokens.token()
+    await tokens.token()
+    clock.advance(0.1)
+    refused = Refusal(URL("https://api.example"), 401, (Challenge("bearer", {"error": "invalid_token"}),), token)
+    better = await tokens.token(refused)
+    assert tokens.ready() != token
+    await tokens.token()
+    assert tokens.ready() == better
+    await tokens.revoke()
+    assert tokens.ready() is None

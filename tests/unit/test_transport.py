@@ -1,4 +1,4 @@
-"""The exchange with the authorization server: on a thread, a loop and a session of its own, and nothing of the caller's rides along."""
+"""The exchange with the authorization server: a thread, a loop and a session of its own, and nothing of the caller's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,8 @@ def exchange_threads() -> list[threading.Thread]:
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # another thread does it, which sets no event of this loop
 
 
 def send(url: str, *, factory: Any = None, timeout: float = 10.0, **headers: str | Secret) -> Awaitable[EndpointResponse]:
@@ -76,7 +76,7 @@ async def unavailable(url: str, **given: Any) -> TokenUnavailable:
     return caught.value
 
 
-# --- What rides along: nothing ----------------------------------------------------------------------------------------------
+# --- What rides along: nothing ------------------------------------------------------------------------------------------
 
 
 async def test_F_46_the_exchange_runs_on_a_thread_of_its_own_that_holds_up_no_exit() -> None:
@@ -199,10 +199,10 @@ async def test_the_callers_session_may_be_closed_while_an_exchange_is_under_way(
         assert (await waiting).status == 200
 
 
-# --- The caller goes away -----------------------------------------------------------------------------------------------------
+# --- The caller goes away -----------------------------------------------------------------------------------------------
 
 
-async def test_G_02_an_exchange_ends_although_nobody_waits_for_it_any_more() -> None:
+async def test_P0_an_exchange_ends_although_nobody_waits_for_it_any_more() -> None:
     gate, answered = asyncio.Event(), asyncio.Event()
 
     async def slowly(request: Request, writer: asyncio.StreamWriter) -> bytes:
@@ -220,6 +220,9 @@ async def test_G_02_an_exchange_ends_although_nobody_waits_for_it_any_more() -> 
         gate.set()
         await answered.wait()
         await until(lambda: transport._lane._under_way == 0)
+        # What was to be handed over finds nobody.
+        await asyncio.to_thread(close_exchanges)
+        await asyncio.sleep(0)
 
 
 def test_the_loop_that_asked_may_be_closed_before_the_answer() -> None:
@@ -240,8 +243,9 @@ def test_the_loop_that_asked_may_be_closed_before_the_answer() -> None:
             await asyncio.to_thread(stop.wait, 20)
 
     async def ask() -> None:
-        send(url[0])
+        waiting = send(url[0])
         assert await asyncio.to_thread(arrived.wait, 20)
+        del waiting
 
     hosting = threading.Thread(target=lambda: asyncio.run(host()))
     hosting.start()
@@ -275,7 +279,7 @@ async def test_what_is_under_way_when_the_process_ends_is_told_as_in_doubt() -> 
     close_exchanges()  # a second time is harmless
 
 
-# --- Whether the request had left: F-25 -----------------------------------------------------------------------------------------
+# --- Whether the request had left: F-25 ---------------------------------------------------------------------------------
 
 
 async def test_F_25_what_never_connected_was_not_sent() -> None:
@@ -302,17 +306,41 @@ async def test_F_25_what_could_not_be_resolved_was_not_sent() -> None:
     assert isinstance(error.__cause__, aiohttp.ClientConnectorDNSError)
 
 
+@contextlib.contextmanager
+def serve_in_a_thread(handle: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server of blocking sockets, each closed before this returns: a loop would leave half a TLS handshake to the garbage."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def work() -> None:
+            while True:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(20)
+                    if ending:
+                        return
+                    handle(connection)
+
+        ending: list[bool] = []
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            ending.append(True)
+            with contextlib.suppress(OSError):
+                socket.create_connection(listener.getsockname(), 20).close()
+            thread.join(20)
+
+
 async def test_F_25_where_there_is_no_tls_nothing_was_sent() -> None:
     received: list[bytes] = []
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        received.append(await reader.read(65_536))
-        writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
-        writer.close()
+    def handle(connection: socket.socket) -> None:
+        received.append(connection.recv(65_536))
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
-    listener = await asyncio.start_server(accept, "127.0.0.1", 0)
-    async with listener:
-        error = await unavailable(f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/")
+    with serve_in_a_thread(handle) as port:
+        error = await unavailable(f"https://127.0.0.1:{port}/")
     assert (error.maybe_spent, error.retryable) == (False, True)
     assert not any(b"CANARY" in data for data in received)
 
@@ -343,29 +371,29 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "cert.pem", folder / "key.pem"
 
 
-@contextlib.asynccontextmanager
-async def serve_tls(certificate: tuple[Path, Path]) -> AsyncIterator[tuple[str, list[bytes]]]:
+@contextlib.contextmanager
+def serve_tls(certificate: tuple[Path, Path]) -> Iterator[tuple[str, list[bytes]]]:
     """A server with TLS, and what it read."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     received: list[bytes] = []
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            received.append(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(token_answer())
-            await writer.drain()
-        writer.close()
+    def handle(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            data = b""
+            while b"\r\n\r\n" not in data:
+                if not (more := secured.recv(65_536)):
+                    return
+                data += more
+            received.append(data)
+            secured.sendall(token_answer())
 
-    listener = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
-    try:
-        yield f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/token", received
-    finally:
-        listener.close()
+    with serve_in_a_thread(handle) as port:
+        yield f"https://127.0.0.1:{port}/token", received
 
 
 async def test_F_25_S_29_a_certificate_that_can_not_be_verified_gets_nothing(certificate: tuple[Path, Path]) -> None:
-    async with serve_tls(certificate) as (url, received):
+    with serve_tls(certificate) as (url, received):
         error = await unavailable(url)
         assert (error.maybe_spent, error.retryable, received) == (False, True, [])
         assert "has a TLS certificate that can't be verified" in str(error)
@@ -376,7 +404,7 @@ async def test_a_private_ca_is_a_session_factory(certificate: tuple[Path, Path])
         context = ssl.create_default_context(cafile=str(certificate[0]))
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
 
-    async with serve_tls(certificate) as (url, received):
+    with serve_tls(certificate) as (url, received):
         assert (await send(url, factory=make)).status == 200
         assert len(received) == 1
 
@@ -419,7 +447,7 @@ async def test_a_server_that_answers_before_the_request_is_over_is_heard() -> No
         assert (await send(server.url)).status == 413
 
 
-# --- Sessions for bursts, and the end of the thread --------------------------------------------------------------------------------
+# --- Sessions for bursts, and the end of the thread ---------------------------------------------------------------------
 
 
 async def test_connections_are_reused_in_bursts_and_closed_when_idle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -439,6 +467,11 @@ async def test_connections_are_reused_in_bursts_and_closed_when_idle(monkeypatch
 async def test_a_session_in_use_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "SESSION_IDLE", 0.02)
     gate = asyncio.Event()
+    idle: list[aiohttp.ClientSession] = []
+
+    def make() -> aiohttp.ClientSession:
+        idle.append(aiohttp.ClientSession())
+        return idle[-1]
 
     async def reply(request: Request, writer: asyncio.StreamWriter) -> bytes:
         if request.path == "/slow":
@@ -449,18 +482,33 @@ async def test_a_session_in_use_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> 
         waiting = asyncio.ensure_future(send(server.url + "/slow"))
         await server.until(lambda: len(server.requests) == 1)
         thread = exchange_threads()
-        turns: list[int] = []
-        sleep = asyncio.sleep
-
-        # The tidying has had its turn several times.
-        for _ in range(5):
-            await send(server.url + "/quick")
-            await sleep(0.03)
-            turns.append(1)
+        for _ in range(2):
+            await send(server.url + "/quick", factory=make)
+            await until(lambda: idle[-1].closed)
+        assert len(idle) == 2
         assert exchange_threads() == thread
         gate.set()
         assert (await waiting).status == 200
         await until(lambda: exchange_threads() == [])
+
+
+async def test_what_else_the_user_sends_with_such_a_session_marks_nothing() -> None:
+    made: list[tuple[aiohttp.ClientSession, asyncio.AbstractEventLoop]] = []
+
+    def make() -> aiohttp.ClientSession:
+        made.append((aiohttp.ClientSession(), asyncio.get_running_loop()))
+        return made[-1][0]
+
+    async with serve(token_answer()) as server:
+        await send(server.url, factory=make)
+        ((session, loop),) = made
+
+        async def other() -> int:
+            async with session.get(server.url + "/other") as response:
+                return response.status
+
+        assert await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(other(), loop)) == 200
+        assert server.paths() == ["/", "/other"]
 
 
 async def test_each_factory_has_a_session_of_its_own_and_all_others_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,7 +597,7 @@ async def test_exchanges_from_several_threads_share_the_lane() -> None:
         assert len(exchange_threads()) == 1
 
 
-# --- Fork, and the end of the process --------------------------------------------------------------------------------------------
+# --- Fork, and the end of the process -----------------------------------------------------------------------------------
 
 SERVER = """
     import asyncio, gc, json, os, sys, threading, warnings
@@ -614,7 +662,7 @@ async def test_F_16_a_forked_child_has_a_lane_of_its_own_and_leaves_that_of_its_
             await gate.wait()
             return token_answer("parent")
         if request.path == "/token/child":
-            asyncio.get_running_loop().call_later(0.1, gate.set)
+            gate.set()
         return token_answer("child")
 
     async with serve(reply) as server:
@@ -633,7 +681,6 @@ async def test_F_16_a_forked_child_has_a_lane_of_its_own_and_leaves_that_of_its_
                 task = asyncio.create_task(fetch("/parent"))
                 while not any(kept.users for kept in transport._lane._sessions.values()):
                     await asyncio.sleep(0.01)
-                await asyncio.sleep(0.1)
                 pid = os.fork()
                 if not pid:
                     asyncio.events._set_running_loop(None)
@@ -649,6 +696,19 @@ async def test_F_16_a_forked_child_has_a_lane_of_its_own_and_leaves_that_of_its_
         assert (code, out.split(), err) == (0, ["child", "parent"], "")
         # The child's request came over a connection of its own.
         assert server.connections == 2
+
+
+async def test_F_16_what_a_child_begins_with_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serve(token_answer()) as server:
+        await send(server.url)
+        parents = transport._lane
+        monkeypatch.setattr(transport, "_lane", parents)
+        transport._forget_lane()
+        assert transport._lane is not parents
+        assert not transport._lane._sessions
+        assert (await send(server.url)).status == 200
+        assert server.connections == 2
+        close_exchanges()
 
 
 async def test_a_client_serves_before_and_after_the_lane_has_ended() -> None:
