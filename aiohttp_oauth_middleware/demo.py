@@ -126,7 +126,9 @@ class Finding(NamedTuple):
 class Stage:
     """The servers, and the session under test."""
 
-    def __init__(self, server: AuthorizationServer, session: ClientSession, make_auth: MakeAuth, tokens: Tokens, clock: Clock):
+    def __init__(
+        self, server: AuthorizationServer, session: ClientSession, make_auth: MakeAuth, tokens: Tokens, clock: Clock
+    ) -> None:
         self.server = server
         self.api: EchoAPI = server.api()
         self.foreign: EchoAPI = server.foreign_api()
@@ -159,7 +161,7 @@ class Stage:
 async def _stage(make_auth: MakeAuth) -> AsyncIterator[Stage]:
     clock = Clock()
     async with AuthorizationServer(lifetime=HOUR, clock=clock.time) as server:
-        # A server that hands out a refresh token here too, and a new one each time: an old one that comes back ends the sign-in.
+        # A refresh token comes with the token, and a new one with each refresh; an old one that comes back ends it all.
         server.register("demo", "demo-secret", refresh_token_for_client_credentials=True)
         client = Client(server.issuer, "demo", ClientSecret("demo-secret"), clock=clock)
         async with Tokens(client, ClientCredentials("reports:read")) as tokens, ClientSession() as session:
@@ -252,9 +254,7 @@ async def stream(stage: Stage) -> Finding:
     lengths = [request.length for request in stage.api.requests if request.path == "/stream"]
     # The 401 came back as it was, and the next request has a new token.
     await stage.get()
-    return stage.finding(
-        Counted(token_requests=1, refreshes=1, answers_200=1, answers_401=1), lengths == [8 * 1024]
-    )
+    return stage.finding(Counted(token_requests=1, refreshes=1, answers_200=1, answers_401=1), lengths == [8 * 1024])
 
 
 async def retrofit(stage: Stage) -> Finding:
@@ -266,9 +266,7 @@ async def retrofit(stage: Stage) -> Finding:
         detach()
         await stage.get("/detached", session)
     answers = {request.path: request.status for request in stage.api.requests[-3:]}
-    return stage.finding(
-        Counted(answers_200=1, answers_401=2), answers == {"/bare": 401, "/attached": 200, "/detached": 401}
-    )
+    return stage.finding(Counted(answers_200=1, answers_401=2), answers == {"/bare": 401, "/attached": 200, "/detached": 401})
 
 
 POINTS: Final[tuple[tuple[str, Point], ...]] = (

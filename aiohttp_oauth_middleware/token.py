@@ -16,9 +16,9 @@ from .value import EMPTY, Value
 __all__ = ("Token",)
 
 # RFC 6749 appendix A.12: access-token = 1*VSCHAR. The parser of token answers is stricter: it wants RFC 6750's b64token.
-_VSCHAR: Final = re.compile(r"[\x21-\x7e]+\Z")
+_VSCHAR: Final = r"[\x21-\x7e]+\Z"
 
-_SCHEME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_SCHEME: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z"
 
 _MEMBERS: Final = ("access_token", "token_type", "expires_at", "obtained_at", "refresh_at", "refresh_token", "scope")
 
@@ -156,11 +156,11 @@ class Token(Value):
 
 def _problem(access_token: object, token_type: object, refresh_token: object, scope: object, extra: object) -> str | None:
     """What can't be so among the fields of a token, without its value."""
-    if not isinstance(access_token, str) or not _VSCHAR.match(access_token):
+    if not isinstance(access_token, str) or not re.match(_VSCHAR, access_token):
         return "access_token must be a non-empty string of visible ASCII characters"
-    if refresh_token is not None and (not isinstance(refresh_token, str) or not _VSCHAR.match(refresh_token)):
+    if refresh_token is not None and (not isinstance(refresh_token, str) or not re.match(_VSCHAR, refresh_token)):
         return "refresh_token must be None or a non-empty string of visible ASCII characters"
-    if not isinstance(token_type, str) or not _SCHEME.match(token_type):
+    if not isinstance(token_type, str) or not re.match(_SCHEME, token_type):
         return "token_type must be the name of an authentication scheme, such as 'Bearer'"
     if scope is not None and not isinstance(scope, str):
         return "scope must be None or a string of values separated by spaces"

@@ -6,7 +6,6 @@ base is written by hand.
 
 from __future__ import annotations
 
-import hmac
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -140,6 +139,8 @@ class Secret:
             return NotImplemented
         if isinstance(self._source, str) and isinstance(other._source, str):
             mine, theirs = (source.encode("utf-8", "surrogatepass") for source in (self._source, other._source))
+            import hmac  # seldom needed
+
             return hmac.compare_digest(mine, theirs)
         return self._source == other._source
 

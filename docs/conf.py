@@ -10,7 +10,7 @@ from aiohttp_oauth_middleware import __version__  # noqa: E402
 
 project = "aiohttp-oauth-middleware"
 author = "The aiohttp-oauth-middleware authors"
-copyright = f"2026, {author}"  # noqa: A001
+copyright = f"2026, {author}"
 version = release = __version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "rfc_table"]
@@ -21,7 +21,10 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(aiohttp|authlib|multidict|pytest|yarl)\..*"),
     (r"py:.*", r"(asyncio|collections|contextlib|contextvars|functools|re|threading|types|typing)\..*"),
-    (r"py:(class|exc|meth|func|data|obj)", r"(Exception|LookupError|RecursionError|TimeoutError|TypeError|ValueError|None|bool|bytes|callable|dict|float|int|list|object|str|tuple|optional|iterable)"),
+    (
+        r"py:(class|exc|meth|func|data|obj)",
+        r"(Exception|LookupError|RecursionError|TimeoutError|TypeError|ValueError|None|bool|bytes|callable|dict|float|int|list|object|str|tuple|optional|iterable)",
+    ),
 ]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -5,8 +5,11 @@ The code in ``docs/code`` names servers that don't exist; here their URLs are re
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -21,6 +24,7 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
+import aiohttp_oauth_middleware as package
 from aiohttp_oauth_middleware import InvalidClient, OAuth2Auth, Tokens
 from aiohttp_oauth_middleware.testing import AuthorizationServer, EchoAPI
 
@@ -241,6 +245,12 @@ def test_recipe_for_tests_is_a_test_suite_that_passes() -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
     assert "3 passed" in done.stdout
+
+
+@pytest.mark.parametrize("name", [one.name for one in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")])
+def test_examples_in_docstrings(name: str) -> None:
+    if not name.endswith(".__main__"):
+        assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
 def test_every_snippet_is_shown_and_run() -> None:

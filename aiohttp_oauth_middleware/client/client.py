@@ -7,7 +7,7 @@ import hashlib
 import inspect
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
@@ -19,11 +19,11 @@ from ..protocol.endpoint import EndpointRequest, EndpointResponse, Hook, HookPoi
 from ..protocol.grants import Grant, RefreshToken, joined_scope
 from ..protocol.metadata import ServerMetadata, absolute_url, require_tls
 from ..protocol.quirks import Quirks
-from ..protocol.token_response import error_response, parse_object, parse_token_response
 from ..token import Token
 from ..value import Secret
-from .discovery import discover
-from .transport import SessionFactory, exchange
+
+if TYPE_CHECKING:
+    from .transport import SessionFactory
 
 __all__ = ("Client",)
 
@@ -157,6 +157,8 @@ class Client:
     async def _discover(self) -> ServerMetadata:
         assert self.issuer is not None
         assert self._expected_issuer is not None
+        from .discovery import discover
+
         self._metadata = await discover(
             self.issuer,
             self._fetch_document,
@@ -167,6 +169,8 @@ class Client:
         return self._metadata
 
     async def _fetch_document(self, request: EndpointRequest, name: str) -> EndpointResponse:
+        from .transport import exchange
+
         return await exchange(
             request,
             name=name,
@@ -221,6 +225,8 @@ class Client:
         :param token: of a :class:`Token` the refresh token is revoked, or, where it has none, the access token.
         :param hint: ``"access_token"`` or ``"refresh_token"``, for a string.
         """
+        from ..protocol.token_response import parse_object
+
         if isinstance(token, Token):
             hint = "refresh_token" if token.refresh_token else "access_token"
         secret = Secret((token.refresh_token or token.access_token) if isinstance(token, Token) else token)
@@ -236,6 +242,8 @@ class Client:
         :param token: of a :class:`Token` the access token is meant.
         :param hint: ``"access_token"`` or ``"refresh_token"``.
         """
+        from ..protocol.token_response import parse_object
+
         if isinstance(token, Token):
             hint = hint or "access_token"
         secret = Secret(token.access_token if isinstance(token, Token) else token)
@@ -255,6 +263,8 @@ class Client:
     async def _token_request(
         self, grant: Grant, kind: str, previous: Token | None, in_hand: Secret | None, shutdown_grace: float
     ) -> Token:
+        from ..protocol.token_response import parse_token_response
+
         if isinstance(grant, type) or not isinstance(grant, Grant):
             raise ConfigurationError("Client.fetch_token: grant must be a grant, such as ClientCredentials()")
         if grant.grant_type == "client_credentials" and self.public:
@@ -320,6 +330,8 @@ class Client:
     def _raise_error(
         self, response: EndpointResponse, data: Mapping[str, Any] | None, request: EndpointRequest, endpoint: str
     ) -> None:
+        from ..protocol.token_response import error_response
+
         error = error_response(response, data, now=self.clock.time(), secrets=request.secrets(), endpoint=endpoint)
         del data
         if error is not None:
@@ -371,6 +383,9 @@ class Client:
         return answer
 
     def _exchange(self, request: EndpointRequest, endpoint: str, body_limit: int) -> asyncio.Future[EndpointResponse]:
+        # Here, as all that the first request needs, for the sake of whoever only imports.
+        from .transport import exchange
+
         return exchange(
             request,
             name=f"the {endpoint} endpoint",

@@ -20,7 +20,7 @@ _Origin = tuple[str, str | None, int | None]
 
 _SECURE: Final = frozenset({"https", "wss"})
 _SIBLINGS: Final = {"https": ("https", "wss"), "wss": ("https", "wss"), "http": ("http", "ws"), "ws": ("http", "ws")}
-_DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?=[/;]|\Z)|\\|%5c|%2f", re.IGNORECASE)
+_DOT_SEGMENT: Final = r"(?i:/(?:\.|%2e){1,2}(?=[/;]|\Z)|\\|%5c|%2f)"  # compiled at its first use
 
 _log = logging.getLogger("aiohttp_oauth_middleware")
 
@@ -36,7 +36,7 @@ class Gate:
     :param insecure_http: let tokens travel over plain http beyond this machine.
     """
 
-    __slots__ = ("_decide", "_foreign_seen", "_insecure_http", "_pin", "_prefixes", "open")
+    __slots__ = ("_decide", "_foreign_seen", "_insecure_http", "_pins", "_prefixes", "open")
 
     def __init__(self, origins: Origins | None, *, insecure_http: bool = False) -> None:
         self._insecure_http = insecure_http
@@ -45,7 +45,7 @@ class Gate:
         self._prefixes: dict[_Origin, tuple[str, ...] | None] = {}
         self.open: dict[str, tuple[str, ...]] = {}
         """Authorities (``api.example.com``) whose every path is allowed, and under which schemes: a short way to a yes."""
-        self._pin = origins is None
+        self._pins = origins is None
         self._foreign_seen = False
         if origins is None:
             return
@@ -64,25 +64,23 @@ class Gate:
         return ", ".join(sorted({f"{s}://{h}:{p}" for s, h, p in self._prefixes})) or "none yet"
 
     def allows(self, url: URL) -> bool:
-        """Whether a token may go to *url*; the first call pins where no origins were given.
-
-        :raises InsecureTransport: it would go over plain http beyond this machine.
-        """
+        """Whether a token may go to *url*, as far as can be said before there is one."""
         try:
             prefixes = self._prefixes[url.scheme, url.raw_host, url.port]
         except KeyError:
             return self._allows_unknown(url)
         return prefixes is None or _under(url.raw_path, prefixes)
 
-    def _allows_unknown(self, url: URL) -> bool:
+    def admits(self, url: URL) -> bool:
+        """Whether the token that is at hand goes to *url*, which :meth:`allows`. Without origins, the first one is pinned.
+
+        :raises InsecureTransport: it would go over plain http beyond this machine.
+        """
         if self._decide is not None:
-            if not self._decide(url):
-                return False
             self._check_transport(url)
+        if not self._pins:
             return True
-        if self._pin:
-            self._check_transport(url)
-            self._pin = False
+        if not self._prefixes:
             self._allow(url.with_path("/"))
             _log.warning(
                 "no origins= were given: from now on the token goes to %s://%s:%s only; name them to choose yourself",
@@ -90,6 +88,12 @@ class Gate:
                 url.raw_host,
                 url.port,
             )
+        return self.allows(url)
+
+    def _allows_unknown(self, url: URL) -> bool:
+        if self._decide is not None:
+            return self._decide(url)
+        if self._pins and not self._prefixes:
             return True
         if not self._foreign_seen:
             self._foreign_seen = True
@@ -136,6 +140,6 @@ def _parsed(entry: object) -> URL:
 
 def _under(path: str, prefixes: tuple[str, ...]) -> bool:
     # A server may resolve what yarl left in an encoded URL: /reports/%2e%2e/admin lies under /reports in letter only.
-    if _DOT_SEGMENT.search(path):
+    if ("/." in path or "%" in path or "\\" in path) and re.search(_DOT_SEGMENT, path):
         return False
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)

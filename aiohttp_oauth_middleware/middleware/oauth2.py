@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, TraceConfig, hdrs
@@ -17,18 +17,20 @@ from multidict import MultiMapping, istr
 from yarl import URL
 
 from ..errors import ConfigurationError, OAuthError, TokenUnavailable
-from ..protocol.challenge import Challenge, parse_challenges
 from ..sources.source import Refusal, TokenSource
 from ..token import Token
 from .gate import Gate, Origins
 from .placement import BearerHeader, Header, Placement
 from .resend import can_send_again, discard
 
+if TYPE_CHECKING:
+    from ..protocol.challenge import Challenge
+
 __all__ = ("OAuth2Auth",)
 
 # Tokens younger than this may not have reached every server of the resource yet.
 _NEWBORN: Final = 10.0
-_EXPIRED: Final = (Challenge("bearer", {"error": "invalid_token"}),)
+_EXPIRED: Final = 'Bearer error="invalid_token"'
 
 _log = logging.getLogger("aiohttp_oauth_middleware")
 
@@ -88,7 +90,7 @@ class OAuth2Auth:
         self._placement: Placement = placement if placement is not None else BearerHeader()
         # The hot path sets a header by itself, for each coroutine on it would cost as much as the header.
         self._field: istr | None = None
-        if isinstance(self._placement, Header) and type(self._placement).place is Header.place:
+        if isinstance(self._placement, Header) and type(self._placement) in (Header, BearerHeader):
             self._field, self._prefix = self._placement.field, self._placement.prefix
         self._ready = _ready_of(source)
         self._expired_when = expired_when
@@ -100,13 +102,16 @@ class OAuth2Auth:
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         url = request.url
-        if url.scheme not in self._open.get(url.raw_authority, ()) and not self._gate.allows(url):
+        known = url.scheme in self._open.get(url.raw_authority, ())
+        if not known and not self._gate.allows(url):
             return await handler(request)
         headers, field = request.headers, self._field
         if field in headers if field is not None else self._placement.occupied(request):
             self._explain_occupied(url)
             return await handler(request)
         if (token := self._ready()) is None and (token := await self._token(None)) is None:
+            return await handler(request)
+        if not known and not self._gate.admits(url):
             return await handler(request)
         if field is not None and token.token_type == "Bearer":
             headers[field] = self._prefix + token.access_token
@@ -159,21 +164,19 @@ class OAuth2Auth:
             causes.add(refusal.status)
             better: Token | None = token
             sendable = can_send_again(request)
-            if sendable and refusal.status == 401 and self._is_newborn(token):
-                await asyncio.sleep(self._fresh_token_delay or 0.0)
-            else:
-                try:
-                    better = await self._token(refusal)
-                except OAuthError:
-                    if not sendable:
-                        break  # the response is what there is; the next request will say why there is no token
-                    await discard(request, response)
-                    raise
-                except BaseException:
-                    response.close()
-                    raise
-                if better == token:
+            try:
+                if sendable and refusal.status == 401 and self._is_newborn(token):
+                    await asyncio.sleep(self._fresh_token_delay or 0.0)
+                elif (better := await self._token(refusal)) == token:
                     break
+            except OAuthError:
+                if not sendable:
+                    break  # the response is what there is; the next request will say why there is no token
+                await discard(request, response)
+                raise
+            except BaseException:
+                response.close()
+                raise
             if better is None or not sendable:
                 break
             await discard(request, response)
@@ -183,6 +186,8 @@ class OAuth2Auth:
 
     async def _refusal(self, request: ClientRequest, response: ClientResponse, token: Token) -> Refusal | None:
         """What the server says of the token, or None where it says nothing of it."""
+        from ..protocol.challenge import parse_challenges  # most programs see no refusal for a long time
+
         if self._expired_when is not None:
             try:
                 expired = self._expired_when(response)
@@ -192,13 +197,15 @@ class OAuth2Auth:
                 response.close()
                 raise
             if expired:
-                return Refusal(request.url, 401, _EXPIRED, token)
+                return Refusal(request.url, 401, parse_challenges([_EXPIRED]), token)
         if response.status not in (401, 403):
             return None
         refusal = Refusal(request.url, response.status, self._challenges(response.headers), token)
         return None if refusal.verdict == "other" else refusal
 
     def _challenges(self, headers: MultiMapping[str]) -> list[Challenge]:
+        from ..protocol.challenge import Challenge, parse_challenges
+
         values = headers.getall(hdrs.WWW_AUTHENTICATE, ())
         scheme = self._placement.scheme
         # A challenge under the placement's own scheme ('token', 'OAuth') is about our token as one of Bearer's is.
@@ -235,7 +242,9 @@ class OAuth2Auth:
         self, session: ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestStartParams
     ) -> None:
         # Before a connection is taken from the pool: a source that uses this session would wait for it for ever.
-        context.oauth2_token = await self._token(None) if self._gate.allows(params.url) else None
+        field: istr = self._placement.field  # type: ignore[attr-defined]
+        wanted = self._gate.allows(params.url) and field not in params.headers
+        context.oauth2_token = await self._token(None) if wanted else None
 
     async def _trace_headers(
         self, session: ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestHeadersSentParams
@@ -247,7 +256,7 @@ class OAuth2Auth:
             self._explain_occupied(params.url)
             return
         token: Token | None = context.oauth2_token or await self._token(None)
-        if token is not None:
+        if token is not None and self._gate.admits(params.url):
             _check_bearer(token, self._placement)
             context.oauth2_token = token
             params.headers[self._placement.field] = self._placement.value(token)

@@ -16,8 +16,9 @@ from ..token import Token
 
 __all__ = ("BearerHeader", "FormBody", "Header", "InsecureQuery", "Placement")
 
-_FIELD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
-_NAME: Final = re.compile(r"[A-Za-z0-9_.\-]+\Z")
+# Patterns are compiled at their first use, not at import.
+_FIELD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z"
+_NAME: Final = r"[A-Za-z0-9_.\-]+\Z"
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -48,9 +49,9 @@ class Header:
     __slots__ = ("field", "prefix", "scheme")
 
     def __init__(self, field: str = "Authorization", *, scheme: str = "Bearer") -> None:
-        if not _FIELD.match(field):
+        if not re.match(_FIELD, field):
             raise ConfigurationError("Header: field must be the name of a header field")
-        if scheme and not _FIELD.match(scheme):
+        if scheme and not re.match(_FIELD, scheme):
             raise ConfigurationError("Header: scheme must be one word, or empty")
         self.field: istr = hdrs.AUTHORIZATION if field.lower() == "authorization" else istr(field)
         self.prefix = f"{scheme} " if scheme else ""
@@ -95,7 +96,7 @@ class FormBody:
     scheme: Final = "bearer"
 
     def __init__(self, name: str = "access_token") -> None:
-        if not _NAME.match(name):
+        if not re.match(_NAME, name):
             raise ConfigurationError("FormBody: name must be a plain parameter name")
         self._name = name
         self._pattern = re.compile(rf"(?:^|&){re.escape(name)}=".encode())
@@ -148,7 +149,7 @@ class InsecureQuery:
     scheme: Final = "bearer"
 
     def __init__(self, name: str = "access_token") -> None:
-        if not _NAME.match(name):
+        if not re.match(_NAME, name):
             raise ConfigurationError("InsecureQuery: name must be a plain parameter name")
         self._name = name
 

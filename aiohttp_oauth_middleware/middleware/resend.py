@@ -51,7 +51,7 @@ async def discard(request: ClientRequest, response: ClientResponse) -> None:
     left = DRAIN_LIMIT
     try:
         async with asyncio.timeout(DRAIN_TIME):
-            while left > 0 and (chunk := await response.content.readany()):
+            while left >= 0 and (chunk := await response.content.readany()):
                 left -= len(chunk)
     except (TimeoutError, ClientError, OSError):
         pass

@@ -17,7 +17,7 @@ __all__ = ("AuthorizationCode", "ClientCredentials", "ExtensionGrant", "Grant", 
 
 # Set by the client or its authentication on every request, whatever the grant.
 _CLIENT_PARAMETERS: Final = frozenset({"grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type"})
-_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7e]+\Z")
+_ABSOLUTE_URI: Final = r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7e]+\Z"  # compiled at its first use
 
 
 @runtime_checkable
@@ -249,7 +249,7 @@ def resource_indicators(resource: str | Iterable[str]) -> tuple[str, ...]:
     """RFC 8707 section 2: the value "MUST be an absolute URI" and "MUST NOT include a fragment component"."""
     found = (resource,) if isinstance(resource, str) else tuple(resource)
     for uri in found:
-        if not isinstance(uri, str) or not _ABSOLUTE_URI.match(uri):
+        if not isinstance(uri, str) or not re.match(_ABSOLUTE_URI, uri):
             raise ConfigurationError("resource must be an absolute URI without a fragment (RFC 8707 section 2)")
     return found
 

@@ -9,7 +9,7 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ..client.client import Client
 from ..errors import (
@@ -24,12 +24,14 @@ from ..errors import (
 )
 from ..flight import Flight, Flights, finish
 from ..protocol.grants import Grant
-from ..stores.store import Record, TokenStore
 from ..token import Token
 from .events import Event, EventName, Events
-from .refresh import UNATTENDED_TRIES, Renewal
 from .source import Login, Refusal, Wanted
-from .state import State
+
+if TYPE_CHECKING:
+    from ..stores.store import Record, TokenStore
+    from .refresh import Renewal
+    from .state import State
 
 __all__ = ("Common", "Held", "KeyedToken")
 
@@ -215,6 +217,8 @@ class KeyedToken:
 
     async def save(self, token: Token) -> None:
         """Put *token* in place of whatever there is."""
+        from .state import State
+
         await self._put(State(owner=self._common.owner, token=token))
         self._written += 1
         self._common.signed_out.discard(self.key)
@@ -224,6 +228,8 @@ class KeyedToken:
 
     async def revoke(self) -> None:
         """Sign out, here at once, then at the server, then in the store."""
+        from .state import State
+
         self._common.signed_out.add(self.key)
         self._written += 1
         self.held = None
@@ -291,6 +297,8 @@ class KeyedToken:
 
     async def _renew(self, flight: Flight[Token], *, anew: bool = False, heed_cooldown: bool = True) -> Token:
         """The work of a flight: what the store has, a refresh, or the grant."""
+        from .refresh import UNATTENDED_TRIES, Renewal  # when there is something to renew, not before
+
         common = self._common
         written = self._written
         renewal: Renewal | None = None
@@ -451,6 +459,8 @@ class KeyedToken:
 
     async def _from_store(self) -> Held | None:
         written = self._written
+        from .state import State
+
         record = await self._stored()
         state = State.from_body(record.body) if record is not None else State()
         if state.kind == "signed_out":
@@ -464,6 +474,8 @@ class KeyedToken:
 
     async def _put(self, state: State) -> None:
         """Write *state* over whatever is there, without the refresh's lock, whose holder then adopts it."""
+        from ..stores.store import Record
+
         for _ in range(100):
             record = await self._stored()
             version = record.version if record is not None else 0

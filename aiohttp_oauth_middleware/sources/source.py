@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
 
 from yarl import URL
 
 from ..client.client import Client
-from ..protocol.challenge import Challenge
 from ..protocol.grants import joined_scope, resource_indicators
 from ..token import Token
 from ..value import Value
+
+if TYPE_CHECKING:
+    from ..protocol.challenge import Challenge
 
 __all__ = ("Login", "Refusal", "TokenSource", "Verdict", "Wanted")
 

@@ -8,18 +8,18 @@ import inspect
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from ..client.client import Client
 from ..errors import ConfigurationError, OAuthError, StoreError
 from ..protocol.grants import Grant
-from ..stores.memory import MemoryStore
-from ..stores.store import TokenStore
 from ..token import Token
 from .events import Event, Events
 from .keyed import Common, KeyedToken
 from .source import Login, Refusal, TokenSource
-from .state import State
+
+if TYPE_CHECKING:
+    from ..stores.store import TokenStore
 
 __all__ = ("Tokens",)
 
@@ -81,7 +81,11 @@ class Tokens:
             raise ConfigurationError("Tokens: shutdown_grace must be a number of seconds, 0 or more")
         self.client = client
         self._grant = grant
-        self._store: TokenStore = store if store is not None else MemoryStore()
+        if store is None:
+            from ..stores.memory import MemoryStore
+
+            store = MemoryStore()
+        self._store: TokenStore = store
         self._key = key
         self._cache_size = cache_size
         self._monotonic = client.clock.monotonic
@@ -174,6 +178,8 @@ class Tokens:
 
     async def keys(self) -> AsyncIterator[str]:
         """The keys of this client's users who have a token in the store."""
+        from .state import State
+
         try:
             async for store_key in self._store.keys():
                 if (record := await self._store.load(store_key)) is not None:

@@ -206,7 +206,7 @@ class AuthorizationServer(Controls):
         hooks: Iterable[Hook] = (),
         clock: Clock | None = None,
     ) -> Client:
-        """A :class:`Client` of this server, found by discovery.
+        """A :class:`~aiohttp_oauth_middleware.Client` of this server, found by discovery.
 
         :param authentication: how it proves who it is; as it is registered, if None.
         :param timeout: in seconds, as for Client; so are the others.

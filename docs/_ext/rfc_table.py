@@ -1,4 +1,5 @@
-"""The directive ``rfc-table``: which module obeys which RFC, and which tests show it. It is read from the sources, so it can't go stale."""
+"""The directive ``rfc-table``: which module obeys which RFC, and which tests show it. It is read from the
+sources and the threat model, so it can't go stale."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -48,26 +48,40 @@ def citations(folder: str) -> dict[str, set[str]]:
     return found
 
 
+def shown_by_the_threat_model() -> dict[str, set[str]]:
+    """Each RFC's number, and the tests of the rows in whose sentence it stands."""
+    found: dict[str, set[str]] = {}
+    for line in (ROOT / "THREAT_MODEL.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
+        if line.startswith("| ") and len(cells) == 4:
+            for number in CITATION.findall(cells[1]):
+                found.setdefault(number, set()).update(re.findall(r"`(tests/[^`]+\.py)`", cells[3]))
+    return found
+
+
 class RFCTable(SphinxDirective):
     """A table of the RFCs that the package cites."""
 
     option_spec: ClassVar = {}
 
     def run(self) -> list[nodes.Node]:
-        modules, tests = citations(PACKAGE), citations("tests")
-        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 30 35 35", "", "   * - RFC", "     - Modules", "     - Tests"]
+        modules, tests, by_id = citations(PACKAGE), citations("tests"), shown_by_the_threat_model()
+        lines = [
+            ".. list-table::",
+            "   :header-rows: 1",
+            "   :widths: 30 35 35",
+            "",
+            "   * - RFC",
+            "     - Modules",
+            "     - Tests",
+        ]
         for number in sorted(modules):
             if number not in TITLES:
                 raise self.error(f"RFC {number} is cited in {', '.join(sorted(modules[number]))} and has no title here")
             lines.append(f"   * - :rfc:`{number}` {TITLES[number]}")
             lines.append(f"     - {shown(modules[number], f'{PACKAGE}/')}")
-            lines.append(f"     - {shown(tests.get(number, set()), 'tests/')}")
-        return self.parse_text_to_nodes("\n".join(lines)) if hasattr(self, "parse_text_to_nodes") else self._parsed(lines)
-
-    def _parsed(self, lines: list[str]) -> list[nodes.Node]:
-        node = nodes.container()
-        self.state.nested_parse(StringList(lines, source="rfc-table"), self.content_offset, node)
-        return node.children
+            lines.append(f"     - {shown(tests.get(number, set()) | by_id.get(number, set()), 'tests/')}")
+        return self.parse_text_to_nodes("\n".join(lines))
 
 
 def shown(paths: set[str], prefix: str) -> str:

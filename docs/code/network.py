@@ -38,9 +38,7 @@ def secret() -> str:
 with_a_mounted_secret = Client("https://login.example.com", "reports", ClientSecret(secret))
 
 # [closed]
-closed_network = Client(
-    "http://login.internal:8080", "reports", ClientSecret(os.environ["REPORTS_SECRET"]), insecure_http=True
-)
+closed_network = Client("http://login.internal:8080", "reports", ClientSecret(os.environ["REPORTS_SECRET"]), insecure_http=True)
 auth = OAuth2Auth(
     Tokens(closed_network, ClientCredentials("reports:read")), origins="http://api.internal:8080", insecure_http=True
 )

@@ -1,4 +1,4 @@
-"""A request that is sent a second time is the same to the byte, or it is not sent; and the first answer leaves nothing behind."""
+"""A request that is sent again is the same to the byte, or it is not sent; and the first answer leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import gc
 import gzip
 import io
 import os
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientError, ClientSession, ClientTimeout, FormData, MultipartWriter, TCPConnector
+from aiohttp import ClientError, ClientSession, ClientTimeout, CookieJar, FormData, MultipartWriter, TCPConnector
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
-from aiohttp_oauth_middleware import OAuth2Auth
+from aiohttp_oauth_middleware import OAuth2Auth, StaticToken, Token
 from aiohttp_oauth_middleware.middleware import resend
 from tests.middleware.wire import INVALID, Rotating, Seen, only, record, redirect
 from tests.raw_server import answer
@@ -92,7 +93,7 @@ def parts(*bodies: Any, boundary: str = "bound") -> MultipartWriter:
 
 def gzipped() -> MultipartWriter:
     writer = MultipartWriter("mixed", boundary="bound")
-    writer.append(b"abc" * 100, {"Content-Encoding": "gzip"})  # type: ignore[arg-type]
+    writer.append(b"abc" * 100, {"Content-Encoding": "gzip"})
     return writer
 
 
@@ -215,13 +216,10 @@ async def test_F_41_G_16_over_a_redirect_and_a_401_behind_it_the_same_bytes_go_o
     async with record(reply) as wire:
         auth = OAuth2Auth(Rotating(), origins=wire.url)
         async with ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session:
-            try:
-                async with session.post(wire.url, **REPLAYED[kind](path)) as response:
-                    assert response.status == 200
-            except ClientError:
-                pass  # aiohttp would not take this body over a redirect; then it sends nothing
-        sent = [seen for seen in wire.seen if seen.path == "/there"]
-        for seen in sent:
+            async with session.post(wire.url, **REPLAYED[kind](path)) as response:
+                assert response.status == 200
+        assert [seen.path for seen in wire.seen] == ["/", "/there", "/there"]
+        for seen in wire.seen:
             assert seen.complete
             assert plain(seen) == plain(wire.seen[0])
 
@@ -291,7 +289,7 @@ async def test_F_39_F_58_a_refused_response_of_any_size_frees_the_one_connection
                 async with session.get(wire.url) as response:
                     assert response.status == 200
                     assert await response.read() == b"ok"
-        assert wire.connections == (1 if size < 64 * 1024 else 2)
+        assert wire.connections == (1 if size <= 64 * 1024 else 2)
 
 
 async def test_F_39_F_58_a_refused_response_in_chunks_is_drained() -> None:
@@ -344,13 +342,13 @@ async def test_F_58_a_refused_response_that_breaks_off_is_no_matter() -> None:
                 assert response.status == 200
 
 
-@pytest.mark.parametrize("kind", ["bytes", "BytesIO", "file"])
+@pytest.mark.parametrize("kind", ["BytesIO", "file"])
 async def test_F_41_F_58_a_401_in_the_midst_of_a_large_upload_ends_it_and_all_of_it_goes_out_again(
     kind: str, tmp_path: Path
 ) -> None:
     data = os.urandom(2**20) * 24
     (tmp_path / "large").write_bytes(data)
-    given = {"bytes": data, "BytesIO": io.BytesIO(data)}.get(kind) or (tmp_path / "large").open("rb")
+    given = io.BytesIO(data) if kind == "BytesIO" else (tmp_path / "large").open("rb")
 
     def early(seen: Seen) -> bool:
         return seen.authorization != ["Bearer at-2"]
@@ -368,34 +366,23 @@ async def test_F_41_F_58_a_401_in_the_midst_of_a_large_upload_ends_it_and_all_of
         assert len(wire.seen) == 2
 
 
-async def test_F_58_thousands_of_repetitions_leak_no_connection() -> None:
-    class Unlucky(Rotating):
-        """Each request meets a refusal first."""
-
-    source = Unlucky()
-    bad: set[str] = set()
-
-    def reply(seen: Seen) -> bytes:
-        (value,) = seen.authorization
-        if value not in bad:
-            bad.add(value)
-            return answer(401, b"x" * 2000, {"WWW-Authenticate": INVALID})
-        return answer()
+async def test_F_58_ten_thousand_repetitions_leak_no_connection() -> None:
+    source = Rotating()
+    turn = [0]
 
     def reply_in_turn(seen: Seen) -> bytes:
         wire.seen.clear()
         turn[0] += 1
         return answer() if turn[0] % 2 == 0 else answer(401, b"x" * 2000, {"WWW-Authenticate": INVALID})
 
-    turn = [0]
     async with record(reply_in_turn) as wire:
         auth = OAuth2Auth(source, origins=wire.url)
         connector = TCPConnector(limit=1)
         async with ClientSession(connector=connector, middlewares=[auth]) as session:
-            for _ in range(3000):
+            for _ in range(10_000):
                 async with session.get(wire.url) as response:
                     assert response.status == 200
-        assert turn[0] == 6000
+        assert turn[0] == 20_000
         assert wire.connections == 1
     gc.collect()  # an unclosed response would warn now, and a warning is an error here
 
@@ -427,8 +414,6 @@ async def test_F_58_the_cookies_of_a_swallowed_401_are_kept_for_the_next_request
         return answer() if seen.authorization == ["Bearer at-2"] else head + b"Content-Length: 0\r\n\r\n"
 
     async with record(reply) as wire:
-        from aiohttp import CookieJar
-
         auth = OAuth2Auth(Rotating(), origins=wire.url)
         async with ClientSession(middlewares=[auth], cookie_jar=CookieJar(unsafe=True)) as session:
             async with session.get(wire.url / "x") as response:
@@ -454,7 +439,7 @@ async def test_F_58_a_caller_who_is_cancelled_while_the_source_is_asked_leaves_n
     async with record(only("at-2", body=b"x" * 4 * 2**20)) as wire:
         auth = OAuth2Auth(source, origins=wire.url)
         async with ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session:
-            task = asyncio.create_task(session.get(wire.url))  # type: ignore[arg-type]
+            task = asyncio.create_task(session.get(wire.url))
             await source.waiting.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -467,10 +452,6 @@ async def test_F_58_a_caller_who_is_cancelled_while_the_source_is_asked_leaves_n
 async def test_F_14_F_58_a_caller_who_is_cancelled_during_the_delay_leaves_no_connection_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import time
-
-    from aiohttp_oauth_middleware import StaticToken, Token
-
     waiting = asyncio.Event()
     sleep = asyncio.sleep
 
@@ -484,7 +465,7 @@ async def test_F_14_F_58_a_caller_who_is_cancelled_during_the_delay_leaves_no_co
     async with record(only("at-2", body=b"x" * 4 * 2**20)) as wire:
         auth = OAuth2Auth(source, origins=wire.url, fresh_token_delay=1234.0)
         async with ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session:
-            task = asyncio.create_task(session.get(wire.url))  # type: ignore[arg-type]
+            task = asyncio.create_task(session.get(wire.url))
             await waiting.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

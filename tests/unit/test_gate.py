@@ -167,11 +167,11 @@ def test_S_39_plain_http_beyond_this_machine_is_refused_unless_it_is_asked_for(o
     with pytest.raises(InsecureTransport):
         Gate([API, origin])
     with pytest.raises(InsecureTransport):
-        Gate(None).allows(URL(origin))
+        Gate(None).admits(URL(origin))
     with pytest.raises(InsecureTransport):
         Gate(lambda url: True).allows(URL(origin))
     assert Gate(origin, insecure_http=True).allows(URL(origin))
-    assert Gate(None, insecure_http=True).allows(URL(origin))
+    assert Gate(None, insecure_http=True).admits(URL(origin))
     assert Gate(lambda url: True, insecure_http=True).allows(URL(origin))
     assert not Gate(API).allows(URL(origin))
     assert not Gate(lambda url: False).allows(URL(origin))
@@ -182,14 +182,14 @@ def test_S_39_plain_http_beyond_this_machine_is_refused_unless_it_is_asked_for(o
 )
 def test_S_39_plain_http_on_this_machine_needs_no_flag(origin: str) -> None:
     assert Gate(origin).allows(URL(origin))
-    assert Gate(None).allows(URL(origin))
+    assert Gate(None).admits(URL(origin))
 
 
 def test_S_39_a_refused_transport_pins_nothing() -> None:
     gate = Gate(None)
     with pytest.raises(InsecureTransport):
-        gate.allows(URL("http://api.example.com/"))
-    assert gate.allows(URL(API))
+        gate.admits(URL("http://api.example.com/"))
+    assert gate.admits(URL(API))
     assert not gate.allows(URL("http://api.example.com/"))
 
 
@@ -199,7 +199,9 @@ def test_S_18_without_origins_the_first_one_is_pinned_and_both_warnings_are_said
     gate = Gate(None)
     assert repr(gate) == "none yet"
     with caplog.at_level(logging.DEBUG):
-        assert gate.allows(URL(f"{API}/first?access_token=no-matter"))
+        assert gate.allows(URL("https://evil.example/before"))
+        assert gate.admits(URL(f"{API}/first?access_token=no-matter"))
+        assert not gate.admits(URL("https://evil.example/before")), "both were asked before either was pinned"
         assert gate.allows(URL(f"{API}:443/second"))
         assert gate.allows(URL("wss://api.example.com/third"))
         assert not gate.allows(URL("https://evil.example/first?key=k3y"))
@@ -260,3 +262,21 @@ def test_F_42_an_ipv6_address_is_compared_as_it_is_written_by_the_url() -> None:
     assert gate.allows(URL("https://[2001:DB8::1]:8443/"))
     assert not gate.allows(URL("https://[2001:db8::1]/"))
     assert not gate.allows(URL("https://[2001:db8::2]:8443/"))
+
+
+def test_S_18_a_question_alone_pins_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate(None)
+    assert gate.allows(URL("https://evil.example/"))
+    assert not caplog.records
+    assert gate.admits(URL(f"{API}/x"))
+    assert not gate.allows(URL("https://evil.example/"))
+    assert not gate.admits(URL("https://evil.example/"))
+    assert gate.admits(URL(f"{API}/y"))
+
+
+def test_S_18_of_two_that_were_allowed_at_first_one_is_pinned() -> None:
+    gate = Gate(None)
+    assert gate.allows(URL("https://a.example/"))
+    assert gate.allows(URL("https://b.example/"))
+    assert gate.admits(URL("https://b.example/"))
+    assert not gate.admits(URL("https://a.example/"))

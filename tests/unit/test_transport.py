@@ -279,6 +279,22 @@ async def test_what_is_under_way_when_the_process_ends_is_told_as_in_doubt() -> 
     close_exchanges()  # a second time is harmless
 
 
+async def test_what_was_not_sent_when_the_process_ends_is_told_too() -> None:
+    opening = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def never() -> aiohttp.ClientSession:
+        loop.call_soon_threadsafe(opening.set)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    waiting = asyncio.ensure_future(send("http://127.0.0.1:1/", factory=never))
+    await opening.wait()
+    await asyncio.to_thread(close_exchanges)
+    with pytest.raises(TokenUnavailable, match="this process is ending"):
+        await waiting
+
+
 # --- Whether the request had left: F-25 ---------------------------------------------------------------------------------
 
 
