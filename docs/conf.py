@@ -20,6 +20,11 @@ nitpicky = True
 # There is no network where this is built, so these have no inventory to be looked up in.
 nitpick_ignore_regex = [
     (r"py:.*", r"(aiohttp|authlib|multidict|pytest|yarl)\..*"),
+    # The same, imported for type checkers only, and so known by the bare name.
+    (
+        r"py:class",
+        r"(web\.)?(Application|Client(Handler|Middleware)Type|Client(Request|Response|Session)|TraceConfig|MultiMapping|URL)",
+    ),
     (r"py:.*", r"(asyncio|collections|contextlib|contextvars|functools|re|threading|types|typing)\..*"),
     (
         r"py:(class|exc|meth|func|data|obj)",

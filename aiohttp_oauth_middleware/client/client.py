@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import inspect
 from collections.abc import Iterable, Mapping
@@ -215,7 +216,8 @@ class Client:
         if wanted and old is not None and old.scope and not set(wanted.split()) <= old.scopes:
             raise ConfigurationError("Client.refresh: scope must not go beyond what was granted (RFC 6749 section 6)")
         if wanted is None and old is not None and self.quirks.scope_on_refresh:
-            wanted = old.scope
+            with contextlib.suppress(ConfigurationError):  # a scope that was granted in characters that none may have
+                wanted = joined_scope(old.scope)
         grant = RefreshToken(refresh_token, scope=wanted, resource=resource, extra=extra or {})
         return await self._token_request(grant, "refresh_token", old, refresh_token, shutdown_grace)
 
@@ -342,7 +344,9 @@ class Client:
         supported = metadata.methods_supported(endpoint)
         authentication = self.authentication
         if isinstance(authentication, ClientSecret):
-            authentication = authentication.candidates(supported)[self._working_candidate]
+            # What was found by probing was found at the token endpoint.
+            listed = metadata.methods_supported("token") if authentication.probe else supported
+            authentication = authentication.candidates(listed)[self._working_candidate]
         try:
             await authentication.authenticate(request, self.client_id, supported)
             if self.quirks.client_id_in_body and not any(name == "client_id" for name, _ in request.form):

@@ -245,7 +245,8 @@ class _Lane:
             for factory, kept in list(self._sessions.items()):
                 if kept.users == 0 and loop.time() - kept.idle_since >= SESSION_IDLE:
                     del self._sessions[factory]
-                    self._opening.pop(factory, None)
+                    if not self._opening[factory].locked():
+                        del self._opening[factory]
                     await kept.session.close()
             with self._guard:
                 if self._under_way == 0 and not self._sessions and self._loop is loop:

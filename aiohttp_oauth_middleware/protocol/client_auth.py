@@ -141,4 +141,7 @@ def basic(client_id: str, secret: str, encoded: bool = True) -> str:
     """
     if encoded:
         return "Basic " + base64.b64encode(f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()).decode()
+    if ":" in client_id:
+        # RFC 7617 section 2: "a user-id containing a colon character is invalid"
+        raise ConfigurationError("ClientSecretBasic: a client_id with a colon can't be sent raw; use encoded=True")
     return "Basic " + base64.b64encode(f"{client_id}:{secret}".encode()).decode()

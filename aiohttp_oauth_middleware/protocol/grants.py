@@ -237,7 +237,7 @@ def joined_scope(scope: str | Iterable[str] | None) -> str | None:
     """A scope as the wire has it: values separated by one space; None where there is none."""
     if scope is None:
         return None
-    values = scope.split() if isinstance(scope, str) else list(scope)
+    values = scope.split() if isinstance(scope, str) else list(scope) if isinstance(scope, Iterable) else [scope]
     # RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
     for value in values:
         if not isinstance(value, str) or not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", value):
@@ -247,7 +247,7 @@ def joined_scope(scope: str | Iterable[str] | None) -> str | None:
 
 def resource_indicators(resource: str | Iterable[str]) -> tuple[str, ...]:
     """RFC 8707 section 2: the value "MUST be an absolute URI" and "MUST NOT include a fragment component"."""
-    found = (resource,) if isinstance(resource, str) else tuple(resource)
+    found = tuple(resource) if isinstance(resource, Iterable) and not isinstance(resource, str) else (resource,)
     for uri in found:
         if not isinstance(uri, str) or not re.match(_ABSOLUTE_URI, uri):
             raise ConfigurationError("resource must be an absolute URI without a fragment (RFC 8707 section 2)")

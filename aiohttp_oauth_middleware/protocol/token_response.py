@@ -171,7 +171,13 @@ def parse_object(response: EndpointResponse) -> dict[str, Any] | None:
         return None
     if text.startswith("{"):
         try:
-            data = json.loads(text, object_pairs_hook=_no_duplicates, parse_int=_integer)
+            data = json.loads(
+                text,
+                object_pairs_hook=_no_duplicates,
+                parse_int=_integer,
+                parse_float=finite_number,
+                parse_constant=finite_number,  # NaN and Infinity, which JSON doesn't have, are null
+            )
             if not isinstance(data, dict) or _deeper_than(data, _DEPTH_CAP):
                 return None
             json.dumps(data, ensure_ascii=False).encode()  # lone surrogates can be neither sent nor stored
@@ -312,8 +318,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= 20 else float(digits)
+def _integer(digits: str) -> int | float | None:
+    return int(digits) if len(digits) <= 20 else finite_number(digits)
 
 
 def _deeper_than(data: object, depth: int) -> bool:

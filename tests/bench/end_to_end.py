@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import time
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -38,7 +39,11 @@ async def measure_end_to_end(report: Report, wire: Wire) -> None:
         header = await stack.enter_async_context(aiohttp.ClientSession(headers={"Authorization": "Bearer " + "x" * 160}))
         auth = OAuth2Auth(tokens, origins=wire.origin)
         ours = await stack.enter_async_context(aiohttp.ClientSession(middlewares=[auth]))
-        fine = {"bare": _aiohttp(bare, url), "the same header on the session": _aiohttp(header, url), "OAuth2Auth": _aiohttp(ours, url)}
+        fine = {
+            "bare": _aiohttp(bare, url),
+            "the same header on the session": _aiohttp(header, url),
+            "OAuth2Auth": _aiohttp(ours, url),
+        }
         for in_flight, (requests, rounds) in FINE.items():
             cpu, wall = await _compare(fine, in_flight, requests, rounds)
             how = "sequential" if in_flight == 1 else f"{in_flight} in flight"
@@ -139,7 +144,8 @@ async def _google_auth(wire: Wire, url: str) -> AsyncIterator[tuple[str, Fetch |
 async def _authlib(wire: Wire, url: str) -> AsyncIterator[tuple[str, Fetch | None]]:
     name = "authlib's AsyncOAuth2Client (httpx)"
     try:
-        client_class: Any = importlib.import_module("authlib.integrations.httpx_client").AsyncOAuth2Client
+        with warnings.catch_warnings(action="ignore"):  # authlib has begun to prefer httpx2
+            client_class: Any = importlib.import_module("authlib.integrations.httpx_client").AsyncOAuth2Client
     except ImportError:
         yield name, None
         return

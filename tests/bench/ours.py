@@ -20,6 +20,4 @@ def made_tokens(
 def saved(generation: int = 0, *, expired: bool = False) -> Token:
     """A token that the server admits, some minutes old."""
     now = time.time()
-    return Token(
-        f"g{generation}.0.".ljust(160, "x"), obtained_at=now - 600, expires_at=now - 1 if expired else now + 24 * 3600
-    )
+    return Token(f"g{generation}.0.".ljust(160, "x"), obtained_at=now - 600, expires_at=now - 1 if expired else now + 24 * 3600)

@@ -104,12 +104,17 @@ class Report:
         (DOCS / "performance-figures.rst").write_text(self._table(machine))
         missed = [one.title for one in self.results if one.met is False]
         goals = sum(one.goal is not None for one in self.results)
-        print(f"\n{goals - len(missed)} of {goals} goals met, {seconds} s; docs/bench.json and docs/performance-figures.rst written")
+        print(
+            f"\n{goals - len(missed)} of {goals} goals met, {seconds} s; docs/bench.json and docs/performance-figures.rst written"
+        )
         return 1 if missed else 0
 
     def _table(self, machine: dict[str, str]) -> str:
         lines = [".. This file is written by tests/bench; don't edit it.", ""]
-        lines += [f"Measured on {machine['kind']}: " + ", ".join(f"{k} {v}" for k, v in machine.items() if k != "kind") + ".", ""]
+        lines += [
+            f"Measured on {machine['kind']}: " + ", ".join(f"{k} {v}" for k, v in machine.items() if k != "kind") + ".",
+            "",
+        ]
         section = ""
         for one in self.results:
             if one.section != section:
@@ -117,7 +122,12 @@ class Report:
                 lines += ["", f".. list-table:: {section}", "   :header-rows: 1", "   :widths: 56 16 12 16", ""]
                 lines += ["   * - What", "     - Measured", "     - Goal", "     - Ids"]
             goal = f"{one.shown_goal}{' (not met)' if one.met is False else ''}"
-            lines += [f"   * - {one.title}", f"     - {one.shown}", f"     - {goal}".rstrip(), f"     - {', '.join(one.ids)}".rstrip()]
+            lines += [
+                f"   * - {one.title}",
+                f"     - {one.shown}",
+                f"     - {goal}".rstrip(),
+                f"     - {', '.join(one.ids)}".rstrip(),
+            ]
         lines += ["", *(f"* {note}" for note in self.notes)]
         return "\n".join(lines).rstrip() + "\n"
 

@@ -96,7 +96,8 @@ class _Connection(asyncio.Protocol):
 
     def _write(self, status: int, body: bytes, fields: bytes = b"") -> None:
         self._transport.write(
-            b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b" % (status, fields, len(body), body)
+            b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
+            % (status, fields, len(body), body)
         )
 
 

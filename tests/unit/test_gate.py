@@ -169,10 +169,10 @@ def test_S_39_plain_http_beyond_this_machine_is_refused_unless_it_is_asked_for(o
     with pytest.raises(InsecureTransport):
         Gate(None).admits(URL(origin))
     with pytest.raises(InsecureTransport):
-        Gate(lambda url: True).allows(URL(origin))
+        Gate(lambda url: True).admits(URL(origin))
     assert Gate(origin, insecure_http=True).allows(URL(origin))
     assert Gate(None, insecure_http=True).admits(URL(origin))
-    assert Gate(lambda url: True, insecure_http=True).allows(URL(origin))
+    assert Gate(lambda url: True, insecure_http=True).admits(URL(origin))
     assert not Gate(API).allows(URL(origin))
     assert not Gate(lambda url: False).allows(URL(origin))
 
