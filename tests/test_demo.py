@@ -44,6 +44,14 @@ def test_demo_speaks_ascii_where_a_tick_cannot_be_encoded() -> None:
     assert [line[5:] for line in lines if line.startswith("[ok] ")] == [claim for claim, _ in POINTS]
 
 
+def test_demo_asks_the_stream_what_it_can_encode() -> None:
+    page = io.BytesIO()
+    out = io.TextIOWrapper(page, encoding="ascii", write_through=True)
+    assert demo(out) == 0
+    assert page.getvalue().count(b"[ok]") == len(POINTS)
+    out.detach()
+
+
 class Terminal(io.TextIOWrapper):
     """Standard output on a terminal."""
 

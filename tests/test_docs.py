@@ -112,7 +112,7 @@ async def test_startup_warms_up_and_answers_health_checks(stage: Stage) -> None:
         async with browser.get("/health") as response:
             assert response.status == 503
             assert await response.json() == {"token": "TokenUnavailable", "passing": True}
-            assert 119 <= int(response.headers["Retry-After"]) <= 120
+            assert 0 < int(response.headers["Retry-After"]) <= 120
     assert startup.counters["refresh_succeeded"] == 1
     assert startup.counters["cooldown_entered"] == 1
 

@@ -175,8 +175,8 @@ def parse_object(response: EndpointResponse) -> dict[str, Any] | None:
                 text,
                 object_pairs_hook=_no_duplicates,
                 parse_int=_integer,
-                parse_float=finite_number,
-                parse_constant=finite_number,  # NaN and Infinity, which JSON doesn't have, are null
+                parse_float=_finite,
+                parse_constant=_finite,
             )
             if not isinstance(data, dict) or _deeper_than(data, _DEPTH_CAP):
                 return None
@@ -319,7 +319,13 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | float | None:
-    return int(digits) if len(digits) <= 20 else finite_number(digits)
+    return int(digits) if len(digits) <= 20 else _finite(digits)
+
+
+def _finite(digits: str) -> float | None:
+    """A number, or null for what JSON can't write again: NaN, Infinity, 1e400."""
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def _deeper_than(data: object, depth: int) -> bool:

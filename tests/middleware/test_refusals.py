@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
 import pytest
-from aiohttp import ClientResponse, ClientSession, TCPConnector
+from aiohttp import ClientResponse, ClientResponseError, ClientSession, TCPConnector
 
 from aiohttp_oauth_middleware import (
     BearerHeader,
@@ -23,7 +24,6 @@ from aiohttp_oauth_middleware import (
     Tokens,
     TokenUnavailable,
 )
-from aiohttp_oauth_middleware.middleware import oauth2
 from aiohttp_oauth_middleware.testing import AuthorizationServer, EchoAPI
 from tests.middleware.wire import INVALID, Rotating, Seen, only, record
 from tests.raw_server import answer
@@ -136,12 +136,12 @@ async def test_S_37_garbage_in_a_challenge_is_never_an_exception(challenge: str)
 
     async with record(reply) as wire:
         auth = OAuth2Auth(Rotating(), origins=wire.url)
+        # Where aiohttp's own parser would not have it, the error is its own.
         async with ClientSession(middlewares=[auth], max_field_size=2**20) as session:
-            try:
-                async with session.get(wire.url) as response:
-                    assert response.status == 401
-            except Exception as error:
-                assert type(error).__module__.startswith("aiohttp."), error  # its parser would not have it
+            with contextlib.suppress(ClientResponseError):
+                response = await session.get(wire.url)
+                assert response.status == 401
+                response.close()
         assert 1 <= len(wire.seen) <= 2
 
 
@@ -234,7 +234,7 @@ async def test_S_38_a_server_may_say_it_by_another_status(status: int) -> None:
 @pytest.mark.parametrize("size", [0, 300_000])
 async def test_S_38_a_server_may_say_it_in_the_body_of_a_200_which_stays_readable(size: int) -> None:
     async def expired(response: ClientResponse) -> bool:
-        return (await response.json())["error"] == "token expired"
+        return bool((await response.json())["error"] == "token expired")
 
     def reply(seen: Seen) -> bytes:
         error = "none" if seen.authorization == ["Bearer at-2"] else "token expired"
@@ -289,7 +289,7 @@ async def test_F_14_a_newborn_token_is_sent_once_more_after_the_delay_without_a_
         slept.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(oauth2.asyncio, "sleep", instead)
+    monkeypatch.setattr(asyncio, "sleep", instead)
 
     class Source(Rotating):
         @property
@@ -343,9 +343,9 @@ async def test_F_14_the_delay_is_for_a_401_of_a_body_that_can_be_sent_again_only
     challenge = INVALID if status == 401 else 'Bearer error="insufficient_scope"'
     async with record(only(status=status, challenge=challenge)) as wire:
         auth = OAuth2Auth(source, origins=wire.url, fresh_token_delay=1000.0)
-        async with ClientSession(middlewares=[auth]) as session:
-            async with session.post(wire.url, data=stream() if status == 401 else b"abc") as response:
-                assert response.status == status
+        body = stream() if status == 401 else b"abc"
+        async with ClientSession(middlewares=[auth]) as session, session.post(wire.url, data=body) as response:
+            assert response.status == status
     assert len(source.refusals) == 1
 
 
