@@ -97,7 +97,9 @@ class Gate:
             return True
         if not self._foreign_seen:
             self._foreign_seen = True
-            _log.warning(
+            # Where the user named the origins, other ones are no surprise.
+            _log.log(
+                logging.WARNING if self._pins else logging.INFO,
                 "a request to %s://%s:%s is sent without the token: it is outside the origins; this is said once",
                 url.scheme,
                 url.raw_host,

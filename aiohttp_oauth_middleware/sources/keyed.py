@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import logging
 import math
@@ -26,20 +25,19 @@ from ..flight import Flight, Flights, finish
 from ..protocol.grants import Grant
 from ..token import Token
 from .events import Event, EventName, Events
+from .held import SURE, Held
+from .slot import Slot
 from .source import Login, Refusal, Wanted
+from .state import State
 
 if TYPE_CHECKING:
-    from ..stores.store import Record, TokenStore
+    from ..stores.store import TokenStore
     from .refresh import Renewal
-    from .state import State
 
-__all__ = ("Common", "Held", "KeyedToken")
+__all__ = ("Common", "KeyedToken")
 
 T = TypeVar("T")
 
-LEEWAY_SHARE: Final = 0.2
-LEEWAY_JITTER: Final = 0.1
-SURE: Final = 1.0
 LOGIN_TIMEOUT: Final = 300.0
 # A 401 without a reason is taken for an expired token only if the token is old enough to have expired.
 MINIMUM_AGE: Final = 10.0
@@ -62,6 +60,7 @@ class Common:
         "leeway",
         "on_token",
         "owner",
+        "refused_logins",
         "resource",
         "shutdown_grace",
         "signed_out",
@@ -93,47 +92,7 @@ class Common:
         self.flights: Flights[Token] = Flights()
         # Not on the KeyedToken, for those are dropped when the cache is full.
         self.signed_out: set[str] = set()
-
-
-class Held:
-    """A token in memory, with its moments on both clocks: whichever says so first is right.
-
-    Asking two clocks for each request would cost more than the rest of it, so a look at both makes sure for a second.
-
-    :ivar sure_until: monotonic seconds until which no clock need be asked what the monotonic one doesn't say.
-    :ivar due: monotonic seconds from which it is to be renewed; :ivar:`due_at` the same in epoch seconds.
-    :ivar expires: monotonic seconds at which it has expired; :ivar:`expires_at` the same in epoch seconds.
-    :ivar born: monotonic seconds at which it was obtained.
-    :ivar refused: whether a server has refused it.
-    """
-
-    __slots__ = ("born", "due", "due_at", "expires", "expires_at", "refused", "sure_until", "token")
-
-    def __init__(self, token: Token, monotonic: float, wall: float, leeway: float, chance: float = 0.0) -> None:
-        self.token = token
-        self.refused = False
-        # A moment of birth in the future comes from a clock that was wrong, and so then does the expiry.
-        impossible = token.obtained_at is not None and token.obtained_at > wall + 1.0
-        age = math.inf if token.obtained_at is None or impossible else max(0.0, wall - token.obtained_at)
-        self.born = monotonic - age
-        if token.expires_at is None:
-            self.expires_at = self.due_at = math.inf
-        else:
-            lifetime = token.lifetime if token.lifetime is not None else max(0.0, token.expires_at - wall)
-            # A token that lives for less than the leeway would be due all the time. Jitter keeps a fleet from coming at once.
-            lead = min(leeway, LEEWAY_SHARE * lifetime) * (1.0 - LEEWAY_JITTER * chance)
-            self.expires_at = -math.inf if impossible else token.expires_at
-            self.due_at = self.expires_at - lead
-        if token.refresh_at is not None and token.obtained_at is not None:
-            self.due_at = min(self.due_at, max(token.refresh_at, token.obtained_at + 1.0))
-        self.expires = monotonic + (self.expires_at - wall)
-        self.due = monotonic + (self.due_at - wall)
-        self.sure_until = -math.inf
-
-    def refuse(self) -> None:
-        """Serve it no more."""
-        self.refused = True
-        self.due = self.sure_until = -math.inf
+        self.refused_logins: dict[str, OAuthError] = {}
 
 
 class KeyedToken:
@@ -144,9 +103,8 @@ class KeyedToken:
         "_common",
         "_cooldown_until",
         "_failure",
-        "_login_refusal",
         "_refused_secret",
-        "_store_key",
+        "_slot",
         "_strikes",
         "_strikes_until",
         "_written",
@@ -159,7 +117,7 @@ class KeyedToken:
         self.held: Held | None = None
         self._common = common
         self._clock = common.client.clock
-        self._store_key = hashlib.sha256(f"{common.owner}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()
+        self._slot = Slot(common.store, common.owner, key)
         self._failure: OAuthError | None = None
         self._refused_secret: str | None = None
         self._cooldown_until = -math.inf
@@ -167,12 +125,11 @@ class KeyedToken:
         self._strikes_until = -math.inf
         # How often save(), revoke() and forget() came: what a flight brings that began before is older than what they left.
         self._written = 0
-        self._login_refusal: OAuthError | None = None
 
     def ready(self) -> Token | None:
         """The token in memory, if it is fresh by both clocks."""
         held = self.held
-        if held is None or not self._fresh(held):
+        if held is None or not held.fresh(self._clock):
             return None
         held.sure_until = min(held.due, self._clock.monotonic() + SURE)
         return held.token
@@ -188,7 +145,7 @@ class KeyedToken:
             current = held is not None and held.token.access_token == refused.token.access_token
             if verdict == "more wanted" and (current or held is None):
                 _, login = await self._how()
-                if login is None or self._login_refusal is not None:
+                if login is None or self.key in self._common.refused_logins:
                     return refused.token
                 return await self._by_login(login, refused.wanted, forced=True)
             if verdict == "other":
@@ -199,13 +156,14 @@ class KeyedToken:
                     return refused.token
                 held.refuse()
         held = self.held
-        if held is not None and self._fresh(held):
+        if held is not None and held.fresh(self._clock):
             return held.token
         return await self._renewed()
 
     async def log_in(self) -> Token:
         """A new token, whatever there is; it lifts what a refused login had latched."""
-        self._login_refusal = self._failure = None
+        self._common.refused_logins.pop(self.key, None)
+        self._failure = None
         self._cooldown_until = -math.inf
         grant, login = await self._how()
         if login is not None:
@@ -217,25 +175,20 @@ class KeyedToken:
 
     async def save(self, token: Token) -> None:
         """Put *token* in place of whatever there is."""
-        from .state import State
-
-        await self._put(State(owner=self._common.owner, token=token))
+        await self._slot.put(State(owner=self._common.owner, token=token))
         self._written += 1
         self._common.signed_out.discard(self.key)
-        self._login_refusal = None
+        self._common.refused_logins.pop(self.key, None)
         self._hold(token)
         await self._notify(token)
 
     async def revoke(self) -> None:
         """Sign out, here at once, then at the server, then in the store."""
-        from .state import State
-
         self._common.signed_out.add(self.key)
         self._written += 1
         self.held = None
         await self._settle()
-        record = await self._stored()
-        state = State.from_body(record.body) if record else State()
+        state = await self._slot.load()
         if state.token is not None and state.kind != "signed_out":
             client = self._common.client
             if (await client.metadata()).revocation_endpoint is None:
@@ -249,7 +202,7 @@ class KeyedToken:
                     # RFC 7009 section 2.2.1: some servers revoke refresh tokens only, and the access token with them.
                     if error.error != "unsupported_token_type":
                         raise
-        await self._put(State("signed_out", owner=self._common.owner))
+        await self._slot.put(State("signed_out", owner=self._common.owner))
         # From now on the store says it, and says too when somebody signs in again elsewhere.
         self._common.signed_out.discard(self.key)
         self._emit("signed_out")
@@ -257,7 +210,7 @@ class KeyedToken:
     async def forget(self) -> None:
         """Drop it here, without telling the server."""
         await self._settle()
-        await self._guarded(self._common.store.delete(self._store_key))
+        await self._slot.delete()
         self._written += 1
         self.held = None
         self._common.signed_out.discard(self.key)
@@ -269,7 +222,7 @@ class KeyedToken:
         wait = self._cooldown_until - self._clock.monotonic()
         heed_cooldown = True
         if wait > 0:
-            if held is not None and self._usable(held):
+            if held is not None and held.usable(self._clock):
                 return held.token
             heed_cooldown = not await self._has_another_secret()
             if heed_cooldown and self._failure is not None:
@@ -278,18 +231,18 @@ class KeyedToken:
             token = await self._common.flights.join(self.key, lambda flight: self._renew(flight, heed_cooldown=heed_cooldown))
         except LoginRequired as error:
             held = self.held
-            if held is not None and self._usable(held) and not self._is_signed_out():
+            if held is not None and held.usable(self._clock) and not self._is_signed_out():
                 return held.token
             _, login = await self._how()
             if login is None or self._is_signed_out():
                 raise
-            if self._login_refusal is not None:
-                raise self._login_refusal.again() from error
+            if (refusal := self._common.refused_logins.get(self.key)) is not None:
+                raise refusal.again() from error
             return await self._by_login(login, Wanted(), forced=False)
         except OAuthError:
             # A token that is still valid serves on while its renewal fails.
             held = self.held
-            if held is not None and self._usable(held) and not self._is_signed_out():
+            if held is not None and held.usable(self._clock) and not self._is_signed_out():
                 return held.token
             raise
         self._check_signed_out()
@@ -306,11 +259,11 @@ class KeyedToken:
             seen = self.held
             if seen is None and not anew:
                 seen = await self._from_store()
-                if seen is not None and self._fresh(seen):
+                if seen is not None and seen.fresh(self._clock):
                     return seen.token
             grant, _ = await self._how()
             renewal = Renewal(
-                key=self._store_key,
+                key=self._slot.key,
                 key_id=key_id(self.key),
                 label=self.key,
                 owner=common.owner,
@@ -327,8 +280,8 @@ class KeyedToken:
             )
             token = await renewal.run(
                 seen.token if seen is not None else None,
-                fresh=lambda stored: self._fresh(self._as_held(stored)),
-                tries=1 if seen is not None and self._usable(seen) else UNATTENDED_TRIES,
+                fresh=lambda stored: self._as_held(stored).fresh(self._clock),
+                tries=1 if seen is not None and seen.usable(self._clock) else UNATTENDED_TRIES,
                 anew=anew,
                 heed_cooldown=heed_cooldown,
             )
@@ -398,8 +351,8 @@ class KeyedToken:
     async def _log_in(self, login: Login, wanted: Wanted, forced: bool) -> Token:
         timeout = getattr(login, "timeout", LOGIN_TIMEOUT)
         try:
-            async with self._common.store.lock(f"{self._store_key} login", wait=timeout):
-                if not forced and (found := await self._from_store()) is not None and self._usable(found):
+            async with self._common.store.lock(f"{self._slot.key} login", wait=timeout):
+                if not forced and (found := await self._from_store()) is not None and found.usable(self._clock):
                     return found.token  # somebody signed in meanwhile
                 self._emit("login_started")
                 async with asyncio.timeout(timeout):
@@ -421,7 +374,7 @@ class KeyedToken:
     def _refused_login(self, error: OAuthError) -> OAuthError:
         """Latch *error*, so that a fleet of requests doesn't ask a person again and again."""
         if not error.retryable:
-            self._login_refusal = error
+            self._common.refused_logins[self.key] = error
         self._emit("login_failed", error)
         return error.about(self.key)
 
@@ -435,13 +388,6 @@ class KeyedToken:
         self._failure = None
         self._cooldown_until = -math.inf
 
-    def _fresh(self, held: Held) -> bool:
-        return self._clock.monotonic() < held.due and self._clock.time() < held.due_at
-
-    def _usable(self, held: Held) -> bool:
-        """Whether it is valid still, though a newer one may be due."""
-        return not held.refused and self._clock.monotonic() < held.expires and self._clock.time() < held.expires_at
-
     def _publish(self, token: Token, flight: Flight[Token], written: int) -> None:
         if self._written == written:
             self._hold(token)
@@ -454,48 +400,22 @@ class KeyedToken:
         if self._is_signed_out():
             raise LoginRequired("this user is signed out: sign in again").about(self.key)
 
-    async def _stored(self) -> Record | None:
-        return await self._guarded(self._common.store.load(self._store_key))
-
     async def _from_store(self) -> Held | None:
         written = self._written
-        from .state import State
-
-        record = await self._stored()
-        state = State.from_body(record.body) if record is not None else State()
+        state = await self._slot.load()
         if state.kind == "signed_out":
             raise LoginRequired("this user is signed out: sign in again")
         if state.token is None:
             return None
         held = self._as_held(state.token)
-        if self._written == written and (state.kind == "ok" or self._usable(held)):
+        if self._written == written and (state.kind == "ok" or held.usable(self._clock)):
             self.held = held
         return held if state.kind == "ok" else None
-
-    async def _put(self, state: State) -> None:
-        """Write *state* over whatever is there, without the refresh's lock, whose holder then adopts it."""
-        from ..stores.store import Record
-
-        for _ in range(100):
-            record = await self._stored()
-            version = record.version if record is not None else 0
-            new = Record(version + 1, self.key, state.to_body())
-            if await self._guarded(self._common.store.save(self._store_key, new, expected=version)):
-                return
-        raise StoreError("the record of this key changed each time it was about to be written").about(self.key)
 
     async def _settle(self) -> None:
         """Wait until no renewal of this key is under way on this loop."""
         for flight in self._common.flights.under_way(self.key):
             await asyncio.wait([flight.task])
-
-    async def _guarded(self, work: Awaitable[T]) -> T:
-        try:
-            return await work
-        except OAuthError:
-            raise
-        except Exception as error:
-            raise StoreError(f"the token store raised {type(error).__name__}").about(self.key) from error
 
     async def _how(self) -> tuple[Grant | None, Login | None]:
         return await self._common.how(self.key)

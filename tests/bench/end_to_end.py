@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import importlib
 import time
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -113,9 +112,11 @@ async def _aiohttp_oauth2_client(wire: Wire, url: str) -> AsyncIterator[tuple[st
     except ImportError:
         yield name, None
         return
-    async with grants.ClientCredentialsGrant(f"{wire.origin}/token", "app", "app-secret") as grant:
-        async with aiohttp.ClientSession(middlewares=[package.OAuth2Middleware(grant)]) as session:
-            yield name, _aiohttp(session, url)
+    async with (
+        grants.ClientCredentialsGrant(f"{wire.origin}/token", "app", "app-secret") as grant,
+        aiohttp.ClientSession(middlewares=[package.OAuth2Middleware(grant)]) as session,
+    ):
+        yield name, _aiohttp(session, url)
 
 
 @contextlib.asynccontextmanager
@@ -144,8 +145,7 @@ async def _google_auth(wire: Wire, url: str) -> AsyncIterator[tuple[str, Fetch |
 async def _authlib(wire: Wire, url: str) -> AsyncIterator[tuple[str, Fetch | None]]:
     name = "authlib's AsyncOAuth2Client (httpx)"
     try:
-        with warnings.catch_warnings(action="ignore"):  # authlib has begun to prefer httpx2
-            client_class: Any = importlib.import_module("authlib.integrations.httpx_client").AsyncOAuth2Client
+        client_class: Any = importlib.import_module("authlib.integrations.httpx_client").AsyncOAuth2Client
     except ImportError:
         yield name, None
         return

@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
@@ -105,7 +105,8 @@ async def _serve() -> None:
     state = _State()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(state), "127.0.0.1", 0, backlog=1024)
-    print(json.dumps({"port": server.sockets[0].getsockname()[1], "pinned": pin(SERVER_CORE)}), flush=True)
+    pin(SERVER_CORE)
+    print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)  # until whoever started it goes
     server.close()
 
@@ -123,22 +124,30 @@ class Wire:
         return counts
 
 
-@contextlib.asynccontextmanager
-async def wire() -> AsyncIterator[Wire]:
-    """A server that runs for as long as the context."""
+@contextlib.contextmanager
+def _process() -> Iterator[int]:
+    """The server's process, which ends with its standard input; the port it listens on."""
     process = subprocess.Popen([sys.executable, "-m", "tests.bench.wire"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
-        told = json.loads(process.stdout.readline())
-        async with aiohttp.ClientSession() as session:
-            yield Wire(told["port"], session)
+        yield json.loads(process.stdout.readline())["port"]
     finally:
-        assert process.stdin is not None
         process.stdin.close()
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+@contextlib.asynccontextmanager
+async def wire() -> AsyncIterator[Wire]:
+    """A server that runs for as long as the context."""
+    with _process() as port:
+        async with aiohttp.ClientSession() as session:
+            yield Wire(port, session)
 
 
 def _run() -> None:

@@ -113,5 +113,5 @@ async def test_tokens_are_renewed_before_the_server_calls_them_expired(short_liv
                 assert response.status == 200
             seen.add((await tokens.token()).access_token)
             await asyncio.sleep(0.05)
-    assert tokens.counts["refresh_succeeded"] == 2
+    assert tokens.counts["refresh_succeeded"] >= 2
     await tokens.aclose()

@@ -271,9 +271,11 @@ async def test_S_39_plain_http_beyond_this_machine_is_an_error_before_anything_i
 async def test_S_39_a_foreign_http_url_passes_untouched() -> None:
     async with record() as wire:
         auth = OAuth2Auth(Rotating(), origins=API)
-        async with ClientSession(middlewares=[auth, elsewhere(lambda url: wire.url.port)]) as session:
-            async with session.get("http://api.example.com/"):
-                pass
+        async with (
+            ClientSession(middlewares=[auth, elsewhere(lambda url: wire.url.port)]) as session,
+            session.get("http://api.example.com/"),
+        ):
+            pass
         assert wire.authorization == [[]]
 
 

@@ -215,9 +215,11 @@ async def test_F_41_G_16_over_a_redirect_and_a_401_behind_it_the_same_bytes_go_o
 
     async with record(reply) as wire:
         auth = OAuth2Auth(Rotating(), origins=wire.url)
-        async with ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session:
-            async with session.post(wire.url, **REPLAYED[kind](path)) as response:
-                assert response.status == 200
+        async with (
+            ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session,
+            session.post(wire.url, **REPLAYED[kind](path)) as response,
+        ):
+            assert response.status == 200
         assert [seen.path for seen in wire.seen] == ["/", "/there", "/there"]
         for seen in wire.seen:
             assert seen.complete
@@ -301,9 +303,11 @@ async def test_F_39_F_58_a_refused_response_in_chunks_is_drained() -> None:
 
     async with record(reply) as wire:
         auth = OAuth2Auth(Rotating(), origins=wire.url)
-        async with ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session:
-            async with session.get(wire.url) as response:
-                assert response.status == 200
+        async with (
+            ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session,
+            session.get(wire.url) as response,
+        ):
+            assert response.status == 200
         assert wire.connections == 1
 
 
@@ -321,9 +325,11 @@ async def test_F_58_a_refused_response_that_never_ends_costs_its_connection_and_
 
     async with record(reply) as wire:
         auth = OAuth2Auth(Rotating(), origins=wire.url)
-        async with ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session:
-            async with session.get(wire.url) as response:
-                assert response.status == 200
+        async with (
+            ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session,
+            session.get(wire.url) as response,
+        ):
+            assert response.status == 200
         assert wire.connections == 2
 
 
@@ -337,9 +343,11 @@ async def test_F_58_a_refused_response_that_breaks_off_is_no_matter() -> None:
 
     async with record(reply) as wire:
         auth = OAuth2Auth(Rotating(), origins=wire.url)
-        async with ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session:
-            async with session.get(wire.url) as response:
-                assert response.status == 200
+        async with (
+            ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session,
+            session.get(wire.url) as response,
+        ):
+            assert response.status == 200
 
 
 @pytest.mark.parametrize("kind", ["BytesIO", "file"])
@@ -401,10 +409,12 @@ async def test_F_58_a_second_refusal_is_returned_unread_too() -> None:
     body = b"x" * 300_000
     async with record(only(body=body)) as wire:
         auth = OAuth2Auth(Rotating(), origins=wire.url)
-        async with ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session:
-            async with session.get(wire.url) as response:
-                assert response.status == 401
-                assert b"".join([chunk async for chunk in response.content.iter_chunked(1000)]) == body
+        async with (
+            ClientSession(connector=TCPConnector(limit=1), middlewares=[auth]) as session,
+            session.get(wire.url) as response,
+        ):
+            assert response.status == 401
+            assert b"".join([chunk async for chunk in response.content.iter_chunked(1000)]) == body
         assert [seen.authorization for seen in wire.seen] == [["Bearer at-1"], ["Bearer at-2"]]
 
 

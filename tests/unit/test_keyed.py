@@ -28,7 +28,7 @@ from aiohttp_oauth_middleware import (
 )
 from aiohttp_oauth_middleware.protocol.challenge import Challenge
 from aiohttp_oauth_middleware.protocol.endpoint import EndpointResponse
-from aiohttp_oauth_middleware.sources.keyed import Held
+from aiohttp_oauth_middleware.sources.held import Held
 from aiohttp_oauth_middleware.sources.state import State
 from tests.clock import VirtualClock
 from tests.strict_server import LOST, DirectClient, FaultyStore, SlowStore, StrictServer, oauth_error, turns
@@ -497,7 +497,7 @@ async def test_S_27_revoke_at_any_moment_of_a_flight_leaves_no_token_in_use(
     for _ in range(3):
         with pytest.raises(LoginRequired):
             await tokens.token()
-    record = await store.load(tokens._keyed("default")._store_key)
+    record = await store.load(tokens._keyed("default")._slot.key)
     assert record is not None
     assert State.from_body(record.body).kind == "signed_out"
     assert not any(server.is_current(f"refresh-{number}") for number in range(10))
@@ -791,7 +791,7 @@ async def test_P0_a_login_that_succeeded_is_stored_although_nobody_waits_any_mor
         await asyncio.wait([waiter])
         await turns(30)
         if server._made > before:  # the code is spent, and the token here
-            record = await store.load(tokens._keyed("default")._store_key)
+            record = await store.load(tokens._keyed("default")._slot.key)
             assert record is not None, f"lost when cancelled after {moment} turns"
 
 

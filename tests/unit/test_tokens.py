@@ -248,7 +248,7 @@ async def test_keys_are_those_who_have_a_token_and_vanishing_records_are_passed_
     for key in ("alice", "bob", "carol"):
         await tokens.save(server.sign_in(), key=key)
     await tokens.revoke(key="bob")
-    store.gone = frozenset([tokens._keyed("carol")._store_key])
+    store.gone = frozenset([tokens._keyed("carol")._slot.key])
     assert await all_of(tokens.keys()) == ["alice"]
     store._records["x"] = Record(1, "mallory", b"garbage")
     with pytest.raises(StoreCorrupted):

@@ -1,0 +1,59 @@
+"""One record in the store, as a State."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from ..errors import OAuthError, StoreError
+from ..stores.store import Record, TokenStore
+from .state import State
+
+__all__ = ("Slot",)
+
+T = TypeVar("T")
+
+_CONFLICTS = 100
+
+
+class Slot:
+    """Where the store keeps the token of one user's key. What a store raises leaves it as a StoreError.
+
+    :param owner: the digest of what the token belongs to besides the key.
+    :param label: the user's key.
+    """
+
+    __slots__ = ("_label", "_store", "key")
+
+    def __init__(self, store: TokenStore, owner: str, label: str) -> None:
+        self._store = store
+        self._label = label
+        self.key = hashlib.sha256(f"{owner}\0{label}".encode("utf-8", "surrogatepass")).hexdigest()
+
+    async def load(self) -> State:
+        """What is there; an empty State where nothing is."""
+        record = await self._guarded(self._store.load(self.key))
+        return State.from_body(record.body) if record is not None else State()
+
+    async def put(self, state: State) -> None:
+        """Write *state* over whatever is there, without the lock of a refresh, whose holder then adopts it."""
+        for _ in range(_CONFLICTS):
+            record = await self._guarded(self._store.load(self.key))
+            version = record.version if record is not None else 0
+            new = Record(version + 1, self._label, state.to_body())
+            if await self._guarded(self._store.save(self.key, new, expected=version)):
+                return
+        raise StoreError("the record of this key changed each time it was about to be written").about(self._label)
+
+    async def delete(self) -> None:
+        """Remove whatever is there."""
+        await self._guarded(self._store.delete(self.key))
+
+    async def _guarded(self, work: Awaitable[T]) -> T:
+        try:
+            return await work
+        except OAuthError:
+            raise
+        except Exception as error:
+            raise StoreError(f"the token store raised {type(error).__name__}").about(self._label) from error
