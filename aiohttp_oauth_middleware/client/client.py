@@ -19,11 +19,11 @@ from ..protocol.client_auth import ClientAuthentication, ClientSecret, NoAuthent
 from ..protocol.endpoint import EndpointRequest, EndpointResponse, Hook, HookPoint
 from ..protocol.grants import Grant, RefreshToken, joined_scope
 from ..protocol.metadata import ServerMetadata, absolute_url, require_tls
-from ..protocol.quirks import Quirks
 from ..token import Token
 from ..value import Secret
 
 if TYPE_CHECKING:
+    from ..protocol.quirks import Quirks
     from .transport import SessionFactory
 
 __all__ = ("Client",)
@@ -91,7 +91,11 @@ class Client:
             raise ConfigurationError("Client: metadata_issuer only goes with an issuer that is discovered")
         self.client_id = client_id
         self.authentication: ClientAuthentication = authentication if authentication is not None else NoAuthentication()
-        self.quirks = quirks if quirks is not None else Quirks()
+        if quirks is None:
+            from ..protocol.quirks import Quirks
+
+            quirks = Quirks()
+        self.quirks = quirks
         self.timeout = timeout
         self.hooks = tuple(hooks)
         self.clock: Clock = clock if clock is not None else SystemClock()

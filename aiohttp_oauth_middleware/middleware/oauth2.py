@@ -21,7 +21,6 @@ from ..sources.source import Refusal, TokenSource
 from ..token import Token
 from .gate import Gate, Origins
 from .placement import BearerHeader, Header, Placement
-from .resend import can_send_again, discard
 
 if TYPE_CHECKING:
     from ..protocol.challenge import Challenge
@@ -159,6 +158,8 @@ class OAuth2Auth:
         self, request: ClientRequest, handler: ClientHandlerType, response: ClientResponse, token: Token
     ) -> ClientResponse:
         """Send it again, at most once for each cause, for as long as the source has a better token."""
+        from .resend import can_send_again, discard  # when something was refused, not before
+
         causes: set[int] = set()
         while (refusal := await self._refusal(request, response, token)) is not None and refusal.status not in causes:
             causes.add(refusal.status)
@@ -252,7 +253,9 @@ class OAuth2Auth:
         if not self._gate.allows(params.url):
             return
         assert isinstance(self._placement, Header)
-        if self._placement.field in params.headers:
+        own: Token | None = context.oauth2_token  # it stands there already where a middleware sends the request again
+        present = params.headers.get(self._placement.field)
+        if present is not None and (own is None or present != self._placement.value(own)):
             self._explain_occupied(params.url)
             return
         token: Token | None = context.oauth2_token or await self._token(None)

@@ -26,9 +26,7 @@ from ..protocol.grants import Grant
 from ..token import Token
 from .events import Event, EventName, Events
 from .held import SURE, Held
-from .slot import Slot
 from .source import Login, Refusal, Wanted
-from .state import State
 
 if TYPE_CHECKING:
     from ..stores.store import TokenStore
@@ -117,6 +115,8 @@ class KeyedToken:
         self.held: Held | None = None
         self._common = common
         self._clock = common.client.clock
+        from .slot import Slot  # with the first token, not with the import of the package
+
         self._slot = Slot(common.store, common.owner, key)
         self._failure: OAuthError | None = None
         self._refused_secret: str | None = None
@@ -175,7 +175,7 @@ class KeyedToken:
 
     async def save(self, token: Token) -> None:
         """Put *token* in place of whatever there is."""
-        await self._slot.put(State(owner=self._common.owner, token=token))
+        await self._slot.keep(token)
         self._written += 1
         self._common.signed_out.discard(self.key)
         self._common.refused_logins.pop(self.key, None)
@@ -202,7 +202,7 @@ class KeyedToken:
                     # RFC 7009 section 2.2.1: some servers revoke refresh tokens only, and the access token with them.
                     if error.error != "unsupported_token_type":
                         raise
-        await self._slot.put(State("signed_out", owner=self._common.owner))
+        await self._slot.sign_out()
         # From now on the store says it, and says too when somebody signs in again elsewhere.
         self._common.signed_out.discard(self.key)
         self._emit("signed_out")

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from ..errors import OAuthError, StoreError
 from ..stores.store import Record, TokenStore
+from ..token import Token
 from .state import State
 
 __all__ = ("Slot",)
@@ -24,10 +25,11 @@ class Slot:
     :param label: the user's key.
     """
 
-    __slots__ = ("_label", "_store", "key")
+    __slots__ = ("_label", "_owner", "_store", "key")
 
     def __init__(self, store: TokenStore, owner: str, label: str) -> None:
         self._store = store
+        self._owner = owner
         self._label = label
         self.key = hashlib.sha256(f"{owner}\0{label}".encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -36,7 +38,15 @@ class Slot:
         record = await self._guarded(self._store.load(self.key))
         return State.from_body(record.body) if record is not None else State()
 
-    async def put(self, state: State) -> None:
+    async def keep(self, token: Token) -> None:
+        """Write *token* in place of whatever is there."""
+        await self._put(State(owner=self._owner, token=token))
+
+    async def sign_out(self) -> None:
+        """Write that the user is signed out, in place of whatever is there."""
+        await self._put(State("signed_out", owner=self._owner))
+
+    async def _put(self, state: State) -> None:
         """Write *state* over whatever is there, without the lock of a refresh, whose holder then adopts it."""
         for _ in range(_CONFLICTS):
             record = await self._guarded(self._store.load(self.key))
