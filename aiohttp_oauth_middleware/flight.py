@@ -49,18 +49,21 @@ class Flight(Generic[T]):
         else:
             waiter.set_exception(_own_copy(error))
 
-    async def wait(self) -> T:
+    def waiter(self) -> asyncio.Future[T]:
+        """The result, for one who awaits it now; a future alone, for ten thousand may wait."""
         waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._landed is not None:
             self._hand_over(waiter)
-            return await waiter
+            return waiter
         self._waiters.add(waiter)
-        try:
-            return await waiter
-        finally:
-            self._waiters.discard(waiter)
-            if not self._waiters and self._landed is None and self.cancel_when_unwanted:
-                self.task.cancel()
+        if self.cancel_when_unwanted:
+            waiter.add_done_callback(self._gone)
+        return waiter
+
+    def _gone(self, waiter: asyncio.Future[T]) -> None:
+        self._waiters.discard(waiter)
+        if not self._waiters and self._landed is None:
+            self.task.cancel()
 
 
 class Flights(Generic[T]):
@@ -74,14 +77,14 @@ class Flights(Generic[T]):
         flights = self._by_loop.get(asyncio.get_running_loop(), {})
         return list(flights.values()) if key is None else [flights[key]] if key in flights else []
 
-    async def join(
+    def join(
         self,
         key: Hashable,
         work: Callable[[Flight[T]], Coroutine[Any, Any, T]],
         *,
         cancel_when_unwanted: bool = False,
-    ) -> T:
-        """The result of the flight of *key*, started with *work* if there is none.
+    ) -> asyncio.Future[T]:
+        """The result of the flight of *key*, started with *work* if there is none. Await it at once.
 
         Each waiter gets a copy of an error of its own, with the same cause.
 
@@ -101,7 +104,7 @@ class Flights(Generic[T]):
             # An empty context: neither the trace nor the user of whoever came first is inherited by the others.
             flight.task = loop.create_task(work(flight), context=contextvars.Context())
             flight.task.add_done_callback(_Landing(flights, key, flight))
-        return await flight.wait()
+        return flight.waiter()
 
 
 class _Landing(Generic[T]):

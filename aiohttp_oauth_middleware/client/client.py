@@ -76,6 +76,7 @@ class Client:
         if not isinstance(client_id, str) or not client_id or not client_id.isprintable():
             raise ConfigurationError("Client: client_id must be a non-empty string of printable characters")
         if isinstance(authentication, str | Secret):
+            del authentication  # a traceback that shows locals shall not show it
             raise ConfigurationError("Client: authentication must be an object such as ClientSecret(…), not the secret itself")
         if authentication is not None and (
             isinstance(authentication, type) or not isinstance(authentication, ClientAuthentication)
@@ -255,10 +256,12 @@ class Client:
         secret = Secret(token.access_token if isinstance(token, Token) else token)
         del token
         response, request = await self._endpoint_request("introspection", secret, hint, "introspect_token_request")
+        # Not kept in a local before: a traceback that shows those shall not show what the server quotes.
+        self._raise_error(response, parse_object(response), request, "the introspection endpoint")
         data = parse_object(response)
-        self._raise_error(response, data, request, "the introspection endpoint")
         # RFC 7662 section 2.2: "active REQUIRED. Boolean indicator of whether or not the presented token is currently active."
         if data is None or not isinstance(data.get("active"), bool):
+            data = None
             raise TokenResponseError(
                 f"the answer of the introspection endpoint, {response.status}, has no boolean 'active'",
                 rule="RFC 7662 section 2.2",

@@ -29,6 +29,8 @@ __all__ = ("OAuth2Auth",)
 
 # Tokens younger than this may not have reached every server of the resource yet.
 _NEWBORN: Final = 10.0
+# What aiohttp would take for a broken connection of the request itself, to run all of this again.
+_BROKEN: Final = (aiohttp.ClientError, OSError, TimeoutError)
 _EXPIRED: Final = 'Bearer error="invalid_token"'
 
 _log = logging.getLogger("aiohttp_oauth_middleware")
@@ -108,8 +110,16 @@ class OAuth2Auth:
         if field in headers if field is not None else self._placement.occupied(request):
             self._explain_occupied(url)
             return await handler(request)
-        if (token := self._ready()) is None and (token := await self._token(None)) is None:
-            return await handler(request)
+        token = self._ready()
+        if token is None:
+            try:
+                token = await self._source.token()
+            except OAuthError:
+                raise
+            except _BROKEN as error:
+                raise _unavailable(error) from error
+            if token is None:
+                return await handler(request)
         if not known and not self._gate.admits(url):
             return await handler(request)
         if field is not None and token.token_type == "Bearer":
@@ -225,9 +235,8 @@ class OAuth2Auth:
             return await self._source.token(refused)
         except OAuthError:
             raise
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            # aiohttp would take some of these for a broken connection of the request itself, and run all of this again.
-            raise TokenUnavailable(f"the token source raised {type(error).__name__}") from error
+        except _BROKEN as error:
+            raise _unavailable(error) from error
 
     def _explain_occupied(self, url: URL) -> None:
         if self._warned_of_occupied:
@@ -281,6 +290,10 @@ class OAuth2Auth:
             return
         with contextlib.suppress(OAuthError):  # the next request will say it
             await self._token(Refusal(url, status, self._challenges(headers), token))
+
+
+def _unavailable(error: Exception) -> TokenUnavailable:
+    return TokenUnavailable(f"the token source raised {type(error).__name__}")
 
 
 def _ready_of(source: TokenSource) -> Callable[[], Token | None]:

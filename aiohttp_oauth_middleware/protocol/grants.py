@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Final, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from ..errors import ConfigurationError
 from ..value import EMPTY, Secret, Value
@@ -135,8 +135,9 @@ class RefreshToken(_Grant):
         audience: str | None = None,
         extra: Extra = EMPTY,
     ) -> None:
+        refresh_token = _concealed(refresh_token)
         _required("refresh_token", refresh_token)
-        self._freeze(refresh_token=Secret.of(refresh_token))
+        self._freeze(refresh_token=refresh_token)
         self._share(scope, resource, audience, extra)
 
     def parameters(self) -> list[tuple[str, str | Secret]]:
@@ -170,17 +171,14 @@ class AuthorizationCode(_Grant):
         audience: str | None = None,
         extra: Extra = EMPTY,
     ) -> None:
+        code, code_verifier = _concealed(code), _concealed(code_verifier)
         _required("code", code)
         # RFC 7636 section 4.1: a code_verifier is 43 to 128 unreserved characters.
         if code_verifier is not None and not _is_verifier(code_verifier):
             raise ConfigurationError(
                 "code_verifier must be 43 to 128 characters out of A-Z a-z 0-9 - . _ ~ (RFC 7636 section 4.1)"
             )
-        self._freeze(
-            code=Secret.of(code),
-            redirect_uri=redirect_uri,
-            code_verifier=None if code_verifier is None else Secret.of(code_verifier),
-        )
+        self._freeze(code=code, redirect_uri=redirect_uri, code_verifier=code_verifier)
         self._share(scope, resource, audience, extra)
 
     def parameters(self) -> list[tuple[str, str | Secret]]:
@@ -252,6 +250,11 @@ def resource_indicators(resource: str | Iterable[str]) -> tuple[str, ...]:
         if not isinstance(uri, str) or not re.match(_ABSOLUTE_URI, uri):
             raise ConfigurationError("resource must be an absolute URI without a fragment (RFC 8707 section 2)")
     return found
+
+
+def _concealed(value: Any) -> Any:
+    """A string as a Secret, so that a traceback that shows locals does not show it."""
+    return Secret(value) if isinstance(value, str) else value
 
 
 def _required(name: str, value: object) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from ..errors import ConfigurationError
 from ..value import EMPTY, Secret
-from .grants import Extra, _Grant, _required
+from .grants import Extra, _concealed, _Grant, _required
 
 __all__ = ("Password",)
 
@@ -36,6 +36,7 @@ class Password(_Grant):
         audience: str | None = None,
         extra: Extra = EMPTY,
     ) -> None:
+        password = _concealed(password)
         if not username or not isinstance(username, str):
             raise ConfigurationError("username must be a non-empty string")
         _required("password", password)
@@ -45,7 +46,7 @@ class Password(_Grant):
             UserWarning,
             stacklevel=2,
         )
-        self._freeze(username=username, password=Secret.of(password))
+        self._freeze(username=username, password=password)
         self._share(scope, resource, audience, extra)
 
     def parameters(self) -> list[tuple[str, str | Secret]]:

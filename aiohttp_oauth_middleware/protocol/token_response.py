@@ -111,7 +111,7 @@ def parse_token_response(
             # RFC 6749 section 6: "The authorization server MAY issue a new refresh token, in which case the client MUST
             # discard the old refresh token and replace it with the new refresh token."
             refresh_token=new_refresh_token or refresh_token,
-            scope=granted or None,
+            scope=scope if granted == scope else granted or None,  # one string for all tokens of a grant
             # RFC 6749 section 5.1: "The client MUST ignore unrecognized value names in the response."
             extra={name: value for name, value in data.items() if name not in _INTERPRETED},
         )

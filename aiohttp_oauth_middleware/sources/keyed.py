@@ -36,6 +36,7 @@ __all__ = ("Common", "KeyedToken")
 
 T = TypeVar("T")
 
+NEVER: Final = -math.inf  # one object for all keys
 LOGIN_TIMEOUT: Final = 300.0
 # A 401 without a reason is taken for an expired token only if the token is old enough to have expired.
 MINIMUM_AGE: Final = 10.0
@@ -120,9 +121,9 @@ class KeyedToken:
         self._slot = Slot(common.store, common.owner, key)
         self._failure: OAuthError | None = None
         self._refused_secret: str | None = None
-        self._cooldown_until = -math.inf
+        self._cooldown_until = NEVER
         self._strikes = 0
-        self._strikes_until = -math.inf
+        self._strikes_until = NEVER
         # How often save(), revoke() and forget() came: what a flight brings that began before is older than what they left.
         self._written = 0
 
@@ -164,7 +165,7 @@ class KeyedToken:
         """A new token, whatever there is; it lifts what a refused login had latched."""
         self._common.refused_logins.pop(self.key, None)
         self._failure = None
-        self._cooldown_until = -math.inf
+        self._cooldown_until = NEVER
         grant, login = await self._how()
         if login is not None:
             return await self._by_login(login, Wanted(), forced=True)
@@ -386,7 +387,7 @@ class KeyedToken:
     def _hold(self, token: Token) -> None:
         self.held = self._as_held(token)
         self._failure = None
-        self._cooldown_until = -math.inf
+        self._cooldown_until = NEVER
 
     def _publish(self, token: Token, flight: Flight[Token], written: int) -> None:
         if self._written == written:

@@ -25,13 +25,17 @@ class Slot:
     :param label: the user's key.
     """
 
-    __slots__ = ("_label", "_owner", "_store", "key")
+    __slots__ = ("_label", "_owner", "_store")
 
     def __init__(self, store: TokenStore, owner: str, label: str) -> None:
         self._store = store
         self._owner = owner
         self._label = label
-        self.key = hashlib.sha256(f"{owner}\0{label}".encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """The store's key: what the token belongs to, and whose it is, in one digest."""
+        return hashlib.sha256(f"{self._owner}\0{self._label}".encode("utf-8", "surrogatepass")).hexdigest()
 
     async def load(self) -> State:
         """What is there; an empty State where nothing is."""

@@ -23,7 +23,10 @@ class StaticToken:
         if isinstance(token, Token):
             self._token: Token | None = token
         elif isinstance(token, str):
-            self._token = Token(token)
+            try:
+                self._token = Token(token)
+            finally:
+                del token  # a traceback that shows locals shall not show it
         elif isinstance(token, Secret) or callable(token):
             self._token = None
             self._secret = Secret.of(token)

@@ -8,7 +8,9 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator
 
-from aiohttp_oauth_middleware import Client, ClientCredentials, ClientSecret, Record, ServerMetadata, Token, Tokens
+from aiohttp_oauth_middleware import Client, ClientCredentials, ClientSecret, Quirks, Record, ServerMetadata, Token, Tokens
+from aiohttp_oauth_middleware.protocol.endpoint import EndpointResponse
+from aiohttp_oauth_middleware.protocol.token_response import parse_token_response
 from aiohttp_oauth_middleware.stores.memory import LocalLocks
 from aiohttp_oauth_middleware.stores.store import Lock
 
@@ -19,6 +21,8 @@ __all__ = ("measure_memory",)
 
 SECTION = "Memory; access token of 160 characters, refresh token of 43"
 IDENTITIES = 100_000
+SCOPE = "reports:read"
+QUIRKS = Quirks()
 
 
 class _NoStore(LocalLocks):
@@ -86,7 +90,8 @@ def _token(number: int) -> Token:
             "token_type": "Bearer",
             "expires_in": 3600,
             "refresh_token": str(number).ljust(43, "y"),
-            "scope": "reports:read",
+            "scope": SCOPE,
         }
     )
-    return Token.from_dict(json.loads(text), now=time.time())
+    answer = EndpointResponse(200, {"Content-Type": "application/json"}, text.encode())
+    return parse_token_response(answer, sent_at=time.time(), scope=SCOPE, quirks=QUIRKS)

@@ -39,7 +39,7 @@ async def gone(flights: Flights[int]) -> bool:
 
 async def test_F_01_all_who_come_meanwhile_share_one_result_and_who_comes_later_starts_anew() -> None:
     flights, work = Flights[int](), Work()
-    waiters = [asyncio.create_task(flights.join("key", work)) for _ in range(1000)]
+    waiters = [asyncio.ensure_future(flights.join("key", work)) for _ in range(1000)]
     await turns(2)
     assert work.started == 1
     work.gate.set()
@@ -51,7 +51,7 @@ async def test_F_01_all_who_come_meanwhile_share_one_result_and_who_comes_later_
 async def test_F_19_keys_fly_separately() -> None:
     flights, slow, quick = Flights[int](), Work(), Work()
     quick.gate.set()
-    waiting = asyncio.create_task(flights.join("slow", slow))
+    waiting = asyncio.ensure_future(flights.join("slow", slow))
     await turns(2)
     assert await flights.join("quick", quick) == 1
     assert [flight.task.done() for flight in flights.under_way("slow")] == [False]
@@ -64,7 +64,7 @@ async def test_F_03_F_57_each_waiter_gets_an_error_of_its_own_with_the_same_caus
     flights, work = Flights[int](), Work()
     work.error = TokenUnavailable("not now", retry_after=5.0)
     work.error.__cause__ = cause = OSError("unreachable")
-    waiters = [asyncio.create_task(flights.join("key", work)) for _ in range(50)]
+    waiters = [asyncio.ensure_future(flights.join("key", work)) for _ in range(50)]
     await turns(2)
     work.gate.set()
     errors = await asyncio.gather(*waiters, return_exceptions=True)
@@ -96,7 +96,7 @@ async def test_errors_of_others_are_copied_where_they_can_be() -> None:
 
 async def test_F_06_a_cancelled_waiter_leaves_the_others_alone() -> None:
     flights, work = Flights[int](), Work()
-    waiters = [asyncio.create_task(flights.join("key", work)) for _ in range(20)]
+    waiters = [asyncio.ensure_future(flights.join("key", work)) for _ in range(20)]
     await turns(2)
     for waiter in waiters[:5]:
         waiter.cancel()
@@ -108,9 +108,9 @@ async def test_F_06_a_cancelled_waiter_leaves_the_others_alone() -> None:
 
 async def test_F_07_the_work_goes_on_when_its_first_waiter_is_cancelled() -> None:
     flights, work = Flights[int](), Work()
-    leader = asyncio.create_task(flights.join("key", work))
+    leader = asyncio.ensure_future(flights.join("key", work))
     await turns(1)
-    follower = asyncio.create_task(flights.join("key", work))
+    follower = asyncio.ensure_future(flights.join("key", work))
     await turns(1)
     leader.cancel()
     work.gate.set()
@@ -120,7 +120,7 @@ async def test_F_07_the_work_goes_on_when_its_first_waiter_is_cancelled() -> Non
 
 async def test_F_09_the_work_goes_on_when_all_are_gone_and_the_garbage_is_collected() -> None:
     flights, work = Flights[int](), Work()
-    waiters = [asyncio.create_task(flights.join("key", work)) for _ in range(3)]
+    waiters = [asyncio.ensure_future(flights.join("key", work)) for _ in range(3)]
     await turns(2)
     for waiter in waiters:
         waiter.cancel()
@@ -136,7 +136,7 @@ async def test_F_09_the_work_goes_on_when_all_are_gone_and_the_garbage_is_collec
 async def test_F_09_an_error_that_nobody_waits_for_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     flights, work = Flights[int](), Work()
     work.error = TokenUnavailable("not now")
-    waiter = asyncio.create_task(flights.join("key", work))
+    waiter = asyncio.ensure_future(flights.join("key", work))
     await turns(2)
     waiter.cancel()
     work.gate.set()
@@ -148,7 +148,7 @@ async def test_F_09_an_error_that_nobody_waits_for_is_no_warning(caplog: pytest.
 
 async def test_a_login_stops_with_its_last_waiter_and_not_before() -> None:
     flights, work = Flights[int](), Work()
-    waiters = [asyncio.create_task(flights.join("key", work, cancel_when_unwanted=True)) for _ in range(2)]
+    waiters = [asyncio.ensure_future(flights.join("key", work, cancel_when_unwanted=True)) for _ in range(2)]
     await turns(2)
     [flight] = flights.under_way()
     waiters[0].cancel()
@@ -179,7 +179,7 @@ async def test_who_comes_just_after_the_last_waiter_left_starts_a_login_of_his_o
 
 async def test_a_cancelled_flight_tells_those_who_wait_for_it() -> None:
     flights, work = Flights[int](), Work()
-    waiter = asyncio.create_task(flights.join("key", work))
+    waiter = asyncio.ensure_future(flights.join("key", work))
     await turns(2)
     flights.under_way("key")[0].task.cancel()
     with pytest.raises(TokenUnavailable, match="cancelled"):
@@ -212,7 +212,7 @@ async def test_a_flight_that_landed_early_is_not_cancelled_by_a_waiter_that_leav
 
     finished: list[bool] = []
     flights = Flights[int]()
-    waiter = asyncio.create_task(flights.join("key", work, cancel_when_unwanted=True))
+    waiter = asyncio.ensure_future(flights.join("key", work, cancel_when_unwanted=True))
     await asyncio.wait([waiter])
     await turns(5)
     assert finished == [True]
@@ -246,7 +246,7 @@ def test_F_15_a_loop_that_was_closed_with_a_flight_under_way_is_not_kept() -> No
     flights = Flights[int]()
 
     async def start() -> None:
-        waiter = asyncio.create_task(flights.join("key", Work()))
+        waiter = asyncio.ensure_future(flights.join("key", Work()))
         await turns(2)
         waiter.cancel()
         await turns(2)
