@@ -7,11 +7,14 @@ base is written by hand.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
 
-__all__ = ("EMPTY", "Secret", "Value")
+from .errors import ConfigurationError
+
+__all__ = ("EMPTY", "Secret", "Value", "check_number")
 
 EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -164,3 +167,19 @@ class Secret:
 
     def __getstate__(self) -> Any:
         raise TypeError("a Secret is not pickled")
+
+
+def check_number(argument: str, value: object, unit: str, *, above: float | None = None, least: float = 0) -> None:
+    """Raise ConfigurationError unless *value* is a finite number above *above*, or of *least* or more.
+
+    >>> check_number("timeout", 30.0, "seconds", above=0)
+    """
+    fits = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and (value >= least if above is None else value > above)
+    )
+    if not fits:
+        bound = f"{least} or more" if above is None else f"above {above}"
+        raise ConfigurationError(f"{argument} must be a number of {unit}, {bound}")

@@ -19,10 +19,11 @@ from typing import Any, Final
 from aiohttp_oauth_middleware.errors import DiscoveryError, ErrorResponse, OAuthError, TokenResponseError, TokenUnavailable
 from aiohttp_oauth_middleware.protocol.challenge import Challenge, parse_challenges
 from aiohttp_oauth_middleware.protocol.endpoint import EndpointResponse
-from aiohttp_oauth_middleware.protocol.metadata import ServerMetadata, absolute_url, parse_metadata
+from aiohttp_oauth_middleware.protocol.metadata import ServerMetadata, parse_metadata
 from aiohttp_oauth_middleware.protocol.quirks import Quirks
 from aiohttp_oauth_middleware.protocol.token_response import parse_object, parse_token_response
 from aiohttp_oauth_middleware.token import Token
+from aiohttp_oauth_middleware.urls import absolute_url
 
 __all__ = ("KINDS", "cases", "check_challenge", "check_metadata", "check_token_response", "resident", "run")
 

@@ -24,17 +24,15 @@ HOUSE: Final = (
     ("logins",),
     ("client", "stores"),
     ("protocol",),
-    ("clock", "errors", "flight", "keys", "token", "value"),
+    ("clock", "errors", "flight", "keys", "token", "urls", "value"),
 )
 SHARED: Final = HOUSE[-1]
 FLOOR: Final = {room: floor for floor, rooms in enumerate(HOUSE) for room in rooms}
 
-# What the front door sees of the house besides the shared modules: where a token comes from, what a refusal says, and which
-# host is this machine.
+# What the front door sees of the house besides the shared modules: where a token comes from, and what a refusal says.
 MIDDLEWARE_SEES: Final = {
     "sources.source": {"TokenSource", "Refusal"},
     "protocol.challenge": {"Challenge", "parse_challenges"},
-    "protocol.metadata": {"is_loopback"},
 }
 # OAuth 1 shares these two rules with the other front door.
 OAUTH1_SHARES: Final = {"middleware.gate", "middleware.resend"}

@@ -18,11 +18,12 @@ from ..flight import Flights, finish, outlast
 from ..protocol.client_auth import ClientAuthentication, ClientSecret, NoAuthentication
 from ..protocol.endpoint import EndpointRequest, EndpointResponse, Hook, HookPoint
 from ..protocol.grants import Grant, RefreshToken, joined_scope
-from ..protocol.metadata import ServerMetadata, absolute_url, require_tls
 from ..token import Token
-from ..value import Secret
+from ..urls import absolute_url, require_tls
+from ..value import Secret, check_number
 
 if TYPE_CHECKING:
+    from ..protocol.metadata import ServerMetadata
     from ..protocol.quirks import Quirks
     from .transport import SessionFactory
 
@@ -71,8 +72,6 @@ class Client:
         metadata_body_limit: int = METADATA_BODY_LIMIT,
         clock: Clock | None = None,
     ) -> None:
-        if not isinstance(server, str | ServerMetadata):
-            raise ConfigurationError("Client: server must be the issuer's URL or a ServerMetadata")
         if not isinstance(client_id, str) or not client_id or not client_id.isprintable():
             raise ConfigurationError("Client: client_id must be a non-empty string of printable characters")
         if isinstance(authentication, str | Secret):
@@ -82,10 +81,9 @@ class Client:
             isinstance(authentication, type) or not isinstance(authentication, ClientAuthentication)
         ):
             raise ConfigurationError("Client: authentication must have a method authenticate(request, client_id, supported)")
-        if not timeout > 0:
-            raise ConfigurationError("Client: timeout must be a positive number of seconds")
-        if min(token_body_limit, metadata_body_limit) < 1:
-            raise ConfigurationError("Client: body limits must be positive numbers of bytes")
+        check_number("Client: timeout", timeout, "seconds", above=0)
+        check_number("Client: token_body_limit", token_body_limit, "bytes", above=0)
+        check_number("Client: metadata_body_limit", metadata_body_limit, "bytes", above=0)
         if session_factory is not None and not callable(session_factory):
             raise ConfigurationError("Client: session_factory must be a callable that makes a new ClientSession")
         if metadata_issuer is not None and not isinstance(server, str):
@@ -122,11 +120,8 @@ class Client:
             self.issuer: str | None = server
             self._expected_issuer = metadata_issuer or server
         else:
+            self._metadata = _given(server, insecure_http)
             self.issuer = server.issuer
-            self._metadata = server
-            for name in ServerMetadata._fields:
-                if name.endswith("_endpoint") and (url := getattr(server, name)) is not None:
-                    require_tls(f"Client: the metadata's {name}", URL(url, encoded=True), insecure_http)
 
     def __repr__(self) -> str:
         return f"<Client {self.client_id!r} at {self.server!r}>"
@@ -404,3 +399,15 @@ class Client:
             body_limit=body_limit,
             session_factory=self._session_factory,
         )
+
+
+def _given(metadata: ServerMetadata, insecure_http: bool) -> ServerMetadata:
+    """Metadata that was given as values, once its endpoints are seen to be safe."""
+    from ..protocol.metadata import ServerMetadata
+
+    if not isinstance(metadata, ServerMetadata):
+        raise ConfigurationError("Client: server must be the issuer's URL or a ServerMetadata")
+    for name in metadata._fields:
+        if name.endswith("_endpoint") and (url := getattr(metadata, name)) is not None:
+            require_tls(f"Client: the metadata's {name}", URL(url, encoded=True), insecure_http)
+    return metadata

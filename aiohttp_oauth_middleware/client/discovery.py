@@ -8,8 +8,9 @@ from yarl import URL
 
 from ..errors import DiscoveryError, OAuthError, TokenResponseError, TokenUnavailable
 from ..protocol.endpoint import EndpointRequest, EndpointResponse
-from ..protocol.metadata import ServerMetadata, parse_metadata, require_tls, well_known_urls
+from ..protocol.metadata import ServerMetadata, parse_metadata, well_known_urls
 from ..protocol.token_response import parse_object, retry_after
+from ..urls import require_tls
 
 __all__ = ("discover",)
 

@@ -10,7 +10,7 @@ from typing import Final
 from yarl import URL
 
 from ..errors import ConfigurationError, InsecureTransport
-from ..protocol.metadata import is_loopback
+from ..urls import is_loopback
 
 __all__ = ("Gate", "Origins")
 

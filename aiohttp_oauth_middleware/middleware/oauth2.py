@@ -19,6 +19,7 @@ from yarl import URL
 from ..errors import ConfigurationError, OAuthError, TokenUnavailable
 from ..sources.source import Refusal, TokenSource
 from ..token import Token
+from ..value import check_number
 from .gate import Gate, Origins
 from .placement import BearerHeader, Header, Placement
 
@@ -83,8 +84,8 @@ class OAuth2Auth:
             raise ConfigurationError("OAuth2Auth: placement must be an instance, such as BearerHeader()")
         if expired_when is not None and not callable(expired_when):
             raise ConfigurationError("OAuth2Auth: expired_when must be callable")
-        if fresh_token_delay is not None and not fresh_token_delay >= 0:
-            raise ConfigurationError("OAuth2Auth: fresh_token_delay must be None or a number of seconds, 0 or more")
+        if fresh_token_delay is not None:
+            check_number("OAuth2Auth: fresh_token_delay", fresh_token_delay, "seconds")
         self._source = source
         self._gate = Gate(origins if origins is not None else getattr(source, "origins", None), insecure_http=insecure_http)
         self._open = self._gate.open

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from ..errors import ConfigurationError
-from ..value import EMPTY, Value
+from ..value import EMPTY, Value, check_number
 
 __all__ = ("Quirks",)
 
@@ -74,10 +74,9 @@ class Quirks(Value):
         json_request: bool = False,
         insecure_get_request: bool = False,
     ) -> None:
-        if default_lifetime is not None and not default_lifetime > 0:
-            raise ConfigurationError("Quirks: default_lifetime must be None or a positive number of seconds")
-        if refusals_before_latch < 1:
-            raise ConfigurationError("Quirks: refusals_before_latch must be 1 or more")
+        if default_lifetime is not None:
+            check_number("Quirks: default_lifetime", default_lifetime, "seconds", above=0)
+        check_number("Quirks: refusals_before_latch", refusals_before_latch, "answers", least=1)
         if json_request and insecure_get_request:
             raise ConfigurationError("Quirks: json_request and insecure_get_request exclude each other")
         self._freeze(

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Literal
 
+from ..errors import key_id
 from ..value import Value
 
 __all__ = ("Event", "EventName", "Events")
@@ -57,7 +58,10 @@ class Events:
         self._hook = hook
         self.counts: Counter[str] = Counter()
 
-    def emit(self, event: Event) -> None:
+    def emit(self, name: EventName, key: str, error: BaseException | None = None, retry_after: float | None = None) -> None:
+        """Say that *name* happened to the token of *key*."""
+        cause = type(error).__name__ if error is not None else None
+        event = Event(name, key_id(key), cause=cause, retry_after=retry_after)
         self.counts[event.name] += 1
         _log.debug("%s key=%s cause=%s", event.name, event.key_id, event.cause)
         if self._hook is None:

@@ -19,17 +19,16 @@ from ..errors import (
     OAuthError,
     StoreError,
     TokenUnavailable,
-    key_id,
 )
 from ..flight import Flight, Flights, finish
 from ..protocol.grants import Grant
 from ..token import Token
-from .events import Event, EventName, Events
 from .held import SURE, Held
 from .source import Login, Refusal, Wanted
 
 if TYPE_CHECKING:
     from ..stores.store import TokenStore
+    from .events import EventName, Events
     from .refresh import Renewal
 
 __all__ = ("Common", "KeyedToken")
@@ -265,7 +264,6 @@ class KeyedToken:
             grant, _ = await self._how()
             renewal = Renewal(
                 key=self._slot.key,
-                key_id=key_id(self.key),
                 label=self.key,
                 owner=common.owner,
                 store=common.store,
@@ -432,5 +430,4 @@ class KeyedToken:
             _log.warning("on_token raised %s; the token is stored all the same", type(error).__name__)
 
     def _emit(self, name: EventName, error: BaseException | None = None) -> None:
-        cause = type(error).__name__ if error is not None else None
-        self._common.events.emit(Event(name, key_id(self.key), cause=cause))
+        self._common.events.emit(name, self.key, error)

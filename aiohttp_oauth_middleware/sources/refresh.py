@@ -54,7 +54,7 @@ from ..flight import finish
 from ..protocol.grants import Grant
 from ..stores.store import Lock, Record, TokenStore
 from ..token import Token
-from .events import Event, EventName, Events
+from .events import EventName, Events
 from .state import Pending, State
 
 __all__ = ("COOLDOWN_CAP", "Obtain", "Renewal")
@@ -91,7 +91,6 @@ class Renewal:
         self,
         *,
         key: str,
-        key_id: str,
         label: str,
         owner: str,
         store: TokenStore,
@@ -107,7 +106,6 @@ class Renewal:
         chance: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._key = key
-        self._key_id = key_id
         self._label = label
         self._owner = owner
         self._store = store
@@ -342,5 +340,4 @@ class Renewal:
             return False
 
     def _emit(self, name: EventName, error: BaseException | None = None, retry_after: float | None = None) -> None:
-        cause = type(error).__name__ if error is not None else None
-        self._events.emit(Event(name, self._key_id, cause=cause, retry_after=retry_after))
+        self._events.emit(name, self._label, error, retry_after)

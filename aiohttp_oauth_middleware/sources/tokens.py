@@ -14,12 +14,13 @@ from ..client.client import Client
 from ..errors import ConfigurationError, OAuthError, StoreError
 from ..protocol.grants import Grant
 from ..token import Token
-from .events import Event, Events
+from ..value import check_number
 from .keyed import Common, KeyedToken
 from .source import Login, Refusal, TokenSource
 
 if TYPE_CHECKING:
     from ..stores.store import TokenStore
+    from .events import Event
 
 __all__ = ("Tokens",)
 
@@ -74,12 +75,12 @@ class Tokens:
             )
         if not callable(key) and (not isinstance(key, str) or not key):
             raise ConfigurationError("Tokens: key must be a non-empty string, or a callable that returns one")
-        if not leeway >= 0:
-            raise ConfigurationError("Tokens: leeway must be a number of seconds, 0 or more")
-        if cache_size < 1:
-            raise ConfigurationError("Tokens: cache_size must be 1 or more")
-        if not shutdown_grace >= 0:
-            raise ConfigurationError("Tokens: shutdown_grace must be a number of seconds, 0 or more")
+        check_number("Tokens: leeway", leeway, "seconds")
+        check_number("Tokens: cache_size", cache_size, "keys", least=1)
+        check_number("Tokens: shutdown_grace", shutdown_grace, "seconds")
+        for name, hook in (("on_token", on_token), ("on_event", on_event)):
+            if hook is not None and not callable(hook):
+                raise ConfigurationError(f"Tokens: {name} must be callable")
         self.client = client
         self._grant = grant
         if store is None:
@@ -91,6 +92,8 @@ class Tokens:
         self._cache_size = cache_size
         self._monotonic = client.clock.monotonic
         self._cache: OrderedDict[str, KeyedToken] = OrderedDict()
+        from .events import Events  # when there are Tokens, not with the import of the package
+
         self._common = Common(
             client=client,
             store=self._store,

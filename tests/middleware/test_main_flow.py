@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientSession
 
 from aiohttp_oauth_middleware import (
+    BearerHeader,
     ClientCredentials,
     ConfigurationError,
     FormBody,
@@ -164,3 +165,18 @@ async def test_S_35_a_request_without_a_form_is_refused_by_the_form_placement_be
                 with pytest.raises(ConfigurationError, match="form body"):
                     await session.request(method, wire.url, data=body)
         assert wire.received == 0
+
+
+@pytest.mark.parametrize("placement", [BearerHeader(), Header("X-Auth-Token", scheme=""), FormBody()])
+async def test_S_16_no_other_placement_puts_the_token_into_a_url(placement: Placement) -> None:
+    async with record(chain) as wire:
+        auth = OAuth2Auth(Rotating(), origins=wire.url, placement=placement)
+        async with (
+            ClientSession(middlewares=[auth]) as session,
+            session.post(f"{wire.url}0?x=1", data={"a": "1"}) as response,
+        ):
+            assert response.status == 200
+        assert len(wire.seen) == 4
+        for seen in wire.seen:
+            assert b"at-" in seen.raw
+            assert "at-" not in seen.target

@@ -7,6 +7,7 @@ import gc
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from aiohttp import (
@@ -420,6 +421,25 @@ async def test_F_46_two_auths_for_two_apis_in_one_session_each_get_their_own_als
                         assert response.status == 200
             assert one.authorization == [["Bearer first"]] * 2
             assert two.authorization == [["Bearer second"]] * 2
+
+
+async def test_S_11_the_token_of_one_resource_is_asked_for_with_it_and_never_sent_to_the_other() -> None:
+    def issue(seen: Seen) -> bytes:
+        (resource,) = [value for name, value in parse_qsl(seen.body.decode()) if name == "resource"]
+        return token_answer(f"for-{URL(resource).port}")
+
+    async with record(issue) as server, record() as one, record() as two:
+        one.reply = lambda seen: redirect(307, two.url) if seen.path == "/over" else answer()
+        metadata = ServerMetadata(token_endpoint=str(server.url / "token"))
+        client = Client(metadata, "app", ClientSecret("s"))
+        auths = [OAuth2Auth(Tokens(client, ClientCredentials(resource=str(wire.url))), origins=wire.url) for wire in (one, two)]
+        async with ClientSession(middlewares=auths) as session:
+            for url in (one.url, two.url, one.url / "over"):
+                async with session.get(url) as response:
+                    assert response.status == 200
+        assert len(server.seen) == 2
+        for wire in (one, two):
+            assert wire.authorization == [[f"Bearer for-{wire.url.port}"]] * 2
 
 
 @pytest.mark.aiohttp_versions

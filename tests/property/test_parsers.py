@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from aiohttp_oauth_middleware.errors import ConfigurationError
 from aiohttp_oauth_middleware.protocol.challenge import parse_challenges
 from aiohttp_oauth_middleware.protocol.endpoint import EndpointResponse
-from aiohttp_oauth_middleware.protocol.metadata import absolute_url, is_loopback, well_known_urls
+from aiohttp_oauth_middleware.protocol.metadata import well_known_urls
 from aiohttp_oauth_middleware.protocol.quirks import Quirks
 from aiohttp_oauth_middleware.protocol.token_response import parse_object, retry_after
 from aiohttp_oauth_middleware.token import Token
+from aiohttp_oauth_middleware.urls import absolute_url, is_loopback
 from tests.fuzz import ISSUER, check_challenge, check_metadata, check_token_response
 
 many = settings(max_examples=300, deadline=None, derandomize=True)

@@ -11,7 +11,8 @@ from yarl import URL
 
 from aiohttp_oauth_middleware import ConfigurationError, DiscoveryError, ServerMetadata
 from aiohttp_oauth_middleware.errors import InsecureTransport
-from aiohttp_oauth_middleware.protocol.metadata import absolute_url, is_loopback, parse_metadata, require_tls, well_known_urls
+from aiohttp_oauth_middleware.protocol.metadata import parse_metadata, well_known_urls
+from aiohttp_oauth_middleware.urls import absolute_url, is_loopback, require_tls
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 DOCUMENTS: list[dict[str, Any]] = json.loads((VECTORS / "metadata.json").read_text("utf-8"))

@@ -86,7 +86,6 @@ class Bench:
     ) -> Token:
         self.renewal = Renewal(
             key=KEY,
-            key_id="01234567",
             label="alice",
             owner="owner",
             store=self.store,
@@ -431,7 +430,7 @@ async def test_F_04_Retry_After_wins_over_the_backoff_and_is_capped() -> None:
         assert bench.renewal.cooldown == kept
         assert bench.chances == []
         cooled = [event for event in bench.seen_events if event.name == "cooldown_entered"]
-        assert [(event.retry_after, event.cause, event.key_id) for event in cooled] == [(kept, "TokenUnavailable", "01234567")]
+        assert [(event.retry_after, event.cause, event.key_id) for event in cooled] == [(kept, "TokenUnavailable", "2bd806c9")]
 
 
 async def test_refusals_before_latch_takes_so_many_refusals_for_passing() -> None:

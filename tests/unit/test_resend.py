@@ -129,8 +129,9 @@ async def test_F_41_G_16_a_stream_or_a_body_of_unknown_kind_cannot(data: Any) ->
 
 async def test_F_41_a_file_and_a_pipe(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
-    assert await sendable("POST", data=(tmp_path / "f").open("rb"))
-    assert await sendable("POST", data=(tmp_path / "f").open())
+    for mode in ("rb", "r"):
+        with (tmp_path / "f").open(mode) as file:
+            assert await sendable("POST", data=file)
     reader, writer = os.pipe()
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
