@@ -72,6 +72,10 @@ class Client:
         metadata_body_limit: int = METADATA_BODY_LIMIT,
         clock: Clock | None = None,
     ) -> None:
+        # Before anything is refused, for a traceback that shows locals shows this object too.
+        self.client_id = client_id
+        self.issuer: str | None = None
+        self._metadata: ServerMetadata | None = None
         if not isinstance(client_id, str) or not client_id or not client_id.isprintable():
             raise ConfigurationError("Client: client_id must be a non-empty string of printable characters")
         if isinstance(authentication, str | Secret):
@@ -88,7 +92,6 @@ class Client:
             raise ConfigurationError("Client: session_factory must be a callable that makes a new ClientSession")
         if metadata_issuer is not None and not isinstance(server, str):
             raise ConfigurationError("Client: metadata_issuer only goes with an issuer that is discovered")
-        self.client_id = client_id
         self.authentication: ClientAuthentication = authentication if authentication is not None else NoAuthentication()
         if quirks is None:
             from ..protocol.quirks import Quirks
@@ -106,7 +109,6 @@ class Client:
         self._session_factory = partial(session_factory) if session_factory is not None and unhashable else session_factory
         self._token_body_limit = token_body_limit
         self._metadata_body_limit = metadata_body_limit
-        self._metadata: ServerMetadata | None = None
         self._working_candidate = 0
         self._discoveries: Flights[ServerMetadata] = Flights()
         # What the metadata has to name; None where it was given as values and there is nothing to discover.
@@ -117,7 +119,7 @@ class Client:
             if issuer.raw_query_string or "?" in server:
                 raise ConfigurationError("Client: server, the issuer, must not have a query (RFC 8414 section 2)")
             require_tls("Client: server", issuer, insecure_http)
-            self.issuer: str | None = server
+            self.issuer = server
             self._expected_issuer = metadata_issuer or server
         else:
             self._metadata = _given(server, insecure_http)

@@ -39,6 +39,15 @@ _log = logging.getLogger("aiohttp_oauth_middleware")
 ExpiredWhen = Callable[[ClientResponse], "bool | Awaitable[bool]"]
 
 
+class _Refused:
+    """A response that was refused, out of sight: its own ``repr`` shows the cookies that it sets."""
+
+    __slots__ = ("response",)
+
+    def __init__(self, response: ClientResponse) -> None:
+        self.response = response
+
+
 class OAuth2Auth:
     """Presents a token with each request, and tries once more with a better one where it is refused.
 
@@ -77,6 +86,7 @@ class OAuth2Auth:
         fresh_token_delay: float | None = None,
     ) -> None:
         if isinstance(source, type) or not isinstance(source, TokenSource):
+            del source  # a traceback that shows locals shall not show it: it may be the token itself
             raise ConfigurationError(
                 "OAuth2Auth: source must have an async method token(refused=None), as Tokens and StaticToken do"
             )
@@ -100,6 +110,8 @@ class OAuth2Auth:
         self._warned_of_occupied = False
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_placement"):
+            return "<OAuth2Auth, refused>"  # a traceback that shows locals shows this one too
         return f"<OAuth2Auth of {self._source!r} for {self._gate!r} as {self._placement!r}>"
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -107,8 +119,9 @@ class OAuth2Auth:
         known = url.scheme in self._open.get(url.raw_authority, ())
         if not known and not self._gate.allows(url):
             return await handler(request)
-        headers, field = request.headers, self._field
-        if field in headers if field is not None else self._placement.occupied(request):
+        # No header and no response is kept in a local across an await: a traceback that shows locals would show their cookies.
+        field = self._field
+        if field in request.headers if field is not None else self._placement.occupied(request):
             self._explain_occupied(url)
             return await handler(request)
         token = self._ready()
@@ -124,18 +137,20 @@ class OAuth2Auth:
         if not known and not self._gate.admits(url):
             return await handler(request)
         if field is not None and token.token_type == "Bearer":
-            headers[field] = self._prefix + token.access_token
+            request.headers[field] = self._prefix + token.access_token
             try:
                 response = await handler(request)
             finally:
-                if field in headers:
-                    del headers[field]
+                if field in request.headers:
+                    del request.headers[field]
         else:
             response = await self._send(request, handler, token)
         status = response.status
         if status != 401 and status != 403 and self._expired_when is None:
             return response
-        return await self._after_refusal(request, handler, response, token)
+        refused = _Refused(response)
+        del response
+        return await self._after_refusal(request, handler, refused, token)
 
     def trace_config(self) -> TraceConfig:
         """The same for a session that takes no middlewares, on public API alone: ``session.trace_configs.append(…)``.
@@ -166,13 +181,13 @@ class OAuth2Auth:
             await placement.clear(request)
 
     async def _after_refusal(
-        self, request: ClientRequest, handler: ClientHandlerType, response: ClientResponse, token: Token
+        self, request: ClientRequest, handler: ClientHandlerType, refused: _Refused, token: Token
     ) -> ClientResponse:
         """Send it again, at most once for each cause, for as long as the source has a better token."""
         from .resend import can_send_again, discard  # when something was refused, not before
 
         causes: set[int] = set()
-        while (refusal := await self._refusal(request, response, token)) is not None and refusal.status not in causes:
+        while (refusal := await self._refusal(request, refused, token)) is not None and refusal.status not in causes:
             causes.add(refusal.status)
             better: Token | None = token
             sendable = can_send_again(request)
@@ -184,35 +199,36 @@ class OAuth2Auth:
             except OAuthError:
                 if not sendable:
                     break  # the response is what there is; the next request will say why there is no token
-                await discard(request, response)
+                await discard(request, refused.response)
                 raise
             except BaseException:
-                response.close()
+                refused.response.close()
                 raise
             if better is None or not sendable:
                 break
-            await discard(request, response)
+            await discard(request, refused.response)
             token = better
-            response = await self._send(request, handler, token)
-        return response
+            refused.response = await self._send(request, handler, token)
+        return refused.response
 
-    async def _refusal(self, request: ClientRequest, response: ClientResponse, token: Token) -> Refusal | None:
+    async def _refusal(self, request: ClientRequest, refused: _Refused, token: Token) -> Refusal | None:
         """What the server says of the token, or None where it says nothing of it."""
         from ..protocol.challenge import parse_challenges  # most programs see no refusal for a long time
 
         if self._expired_when is not None:
             try:
-                expired = self._expired_when(response)
+                expired = self._expired_when(refused.response)
                 if inspect.isawaitable(expired):
                     expired = await expired
             except BaseException:
-                response.close()
+                refused.response.close()
                 raise
             if expired:
                 return Refusal(request.url, 401, parse_challenges([_EXPIRED]), token)
-        if response.status not in (401, 403):
+        status = refused.response.status
+        if status not in (401, 403):
             return None
-        refusal = Refusal(request.url, response.status, self._challenges(response.headers), token)
+        refusal = Refusal(request.url, status, self._challenges(refused.response.headers), token)
         return None if refusal.verdict == "other" else refusal
 
     def _challenges(self, headers: MultiMapping[str]) -> list[Challenge]:

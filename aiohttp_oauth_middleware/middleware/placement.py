@@ -49,16 +49,16 @@ class Header:
     __slots__ = ("field", "prefix", "scheme")
 
     def __init__(self, field: str = "Authorization", *, scheme: str = "Bearer") -> None:
-        if not re.match(_FIELD, field):
+        if not isinstance(field, str) or not re.match(_FIELD, field):
             raise ConfigurationError("Header: field must be the name of a header field")
-        if scheme and not re.match(_FIELD, scheme):
+        if not isinstance(scheme, str) or (scheme and not re.match(_FIELD, scheme)):
             raise ConfigurationError("Header: scheme must be one word, or empty")
         self.field: istr = hdrs.AUTHORIZATION if field.lower() == "authorization" else istr(field)
         self.prefix = f"{scheme} " if scheme else ""
         self.scheme = scheme.lower()
 
     def __repr__(self) -> str:
-        return f"Header({str(self.field)!r}, scheme={self.prefix.strip()!r})"
+        return f"Header({str(getattr(self, 'field', ''))!r}, scheme={getattr(self, 'prefix', '').strip()!r})"
 
     def occupied(self, request: ClientRequest) -> bool:
         return self.field in request.headers
@@ -87,7 +87,9 @@ class BearerHeader(Header):
 
 
 class FormBody:
-    """The token as a parameter of a form body; :rfc:`6750#section-2.2`. A request without a form body is refused.
+    """The token as a parameter of a form body; :rfc:`6750#section-2.2`.
+
+    A request without a form body is refused with a ConfigurationError, also one that a 303 has made a GET.
 
     :param name: of the parameter.
     """
@@ -96,9 +98,9 @@ class FormBody:
     scheme: Final = "bearer"
 
     def __init__(self, name: str = "access_token") -> None:
-        if not re.match(_NAME, name):
-            raise ConfigurationError("FormBody: name must be a plain parameter name")
         self._name = name
+        if not isinstance(name, str) or not re.match(_NAME, name):
+            raise ConfigurationError("FormBody: name must be a plain parameter name")
         self._pattern = re.compile(rf"(?:^|&){re.escape(name)}=".encode())
 
     def __repr__(self) -> str:
@@ -149,9 +151,9 @@ class InsecureQuery:
     scheme: Final = "bearer"
 
     def __init__(self, name: str = "access_token") -> None:
-        if not re.match(_NAME, name):
-            raise ConfigurationError("InsecureQuery: name must be a plain parameter name")
         self._name = name
+        if not isinstance(name, str) or not re.match(_NAME, name):
+            raise ConfigurationError("InsecureQuery: name must be a plain parameter name")
 
     def __repr__(self) -> str:
         return f"InsecureQuery({self._name!r})"

@@ -64,6 +64,9 @@ class Tokens:
         on_token: Callable[[Token, str], Awaitable[None] | None] | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
+        # Before anything is refused, for a traceback that shows locals shows this object too.
+        self.client = client
+        self._grant = grant
         if not isinstance(client, Client):
             raise ConfigurationError("Tokens: client must be a Client")
         if isinstance(grant, type) or not (grant is None or isinstance(grant, Grant) or callable(grant)):
@@ -81,8 +84,6 @@ class Tokens:
         for name, hook in (("on_token", on_token), ("on_event", on_event)):
             if hook is not None and not callable(hook):
                 raise ConfigurationError(f"Tokens: {name} must be callable")
-        self.client = client
-        self._grant = grant
         if store is None:
             from ..stores.memory import MemoryStore
 
