@@ -1,6 +1,6 @@
 """THREAT_MODEL.md says what is true: each id in force has a test that names it, and what the page names is there.
 
-Run as a program, it writes the page's column of tests anew: ``python tests/test_threat_model.py``.
+Run as a program, it writes the page's column of tests anew: ``python -m tests.test_threat_model``.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def test_the_column_of_tests_is_true() -> None:
                 faults.append(f"{row.id} is shown by {', '.join(sorted(found[row.id]))}")
         elif not named or named - found.get(row.id, set()):
             faults.append(f"{row.id} is not shown by {', '.join(sorted(named - found.get(row.id, set()))) or cell}")
-    assert not faults, "\n".join([*faults, "python tests/test_threat_model.py writes the column anew"])
+    assert not faults, "\n".join([*faults, "python -m tests.test_threat_model writes the column anew"])
 
 
 def test_every_module_that_the_page_names_is_there() -> None:
