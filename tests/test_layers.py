@@ -29,9 +29,11 @@ HOUSE: Final = (
 SHARED: Final = HOUSE[-1]
 FLOOR: Final = {room: floor for floor, rooms in enumerate(HOUSE) for room in rooms}
 
-# What the front door sees of the house besides the shared modules: where a token comes from, and what a refusal says.
+# What the front door sees of the house besides the shared modules: where a token comes from, what a refusal says,
+# and how that is told.
 MIDDLEWARE_SEES: Final = {
     "sources.source": {"TokenSource", "Refusal"},
+    "sources.events": {"Event", "Events"},
     "protocol.challenge": {"Challenge", "parse_challenges"},
 }
 # OAuth 1 shares these two rules with the other front door.

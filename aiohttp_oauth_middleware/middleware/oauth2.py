@@ -25,6 +25,7 @@ from .placement import BearerHeader, Header, Placement
 
 if TYPE_CHECKING:
     from ..protocol.challenge import Challenge
+    from ..sources.events import Event
 
 __all__ = ("OAuth2Auth",)
 
@@ -72,6 +73,8 @@ class OAuth2Auth:
     :param insecure_http: let tokens travel over plain http beyond this machine, in a closed network.
     :param fresh_token_delay: seconds after which a token that was refused within 10 s of its birth is sent once more, for a
         resource server that learns of new tokens late. None asks for a new one at once.
+    :param on_event: called with an :class:`Event` named ``origin_refused`` for each request that goes without the token because
+        of where it goes; it must not block.
     :raises ConfigurationError: where an argument can't work.
     """
 
@@ -84,6 +87,7 @@ class OAuth2Auth:
         expired_when: ExpiredWhen | None = None,
         insecure_http: bool = False,
         fresh_token_delay: float | None = None,
+        on_event: Callable[[Event], None] | None = None,
     ) -> None:
         if isinstance(source, type) or not isinstance(source, TokenSource):
             del source  # a traceback that shows locals shall not show it: it may be the token itself
@@ -96,7 +100,10 @@ class OAuth2Auth:
             raise ConfigurationError("OAuth2Auth: expired_when must be callable")
         if fresh_token_delay is not None:
             check_number("OAuth2Auth: fresh_token_delay", fresh_token_delay, "seconds")
+        if on_event is not None and not callable(on_event):
+            raise ConfigurationError("OAuth2Auth: on_event must be callable")
         self._source = source
+        self._on_event = on_event
         self._gate = Gate(origins if origins is not None else getattr(source, "origins", None), insecure_http=insecure_http)
         self._open = self._gate.open
         self._placement: Placement = placement if placement is not None else BearerHeader()
@@ -118,6 +125,7 @@ class OAuth2Auth:
         url = request.url
         known = url.scheme in self._open.get(url.raw_authority, ())
         if not known and not self._gate.allows(url):
+            self._say_refused(url)
             return await handler(request)
         # No header and no response is kept in a local across an await: a traceback that shows locals would show their cookies.
         field = self._field
@@ -135,6 +143,7 @@ class OAuth2Auth:
             if token is None:
                 return await handler(request)
         if not known and not self._gate.admits(url):
+            self._say_refused(url)
             return await handler(request)
         if field is not None and token.token_type == "Bearer":
             request.headers[field] = self._prefix + token.access_token
@@ -254,6 +263,13 @@ class OAuth2Auth:
             raise
         except _BROKEN as error:
             raise _unavailable(error) from error
+
+    def _say_refused(self, url: URL) -> None:
+        if self._on_event is None:
+            return
+        from ..sources.events import Event, Events
+
+        Events(self._on_event).hand_over(Event("origin_refused", origin=f"{url.scheme}://{url.raw_host}:{url.port}"))
 
     def _explain_occupied(self, url: URL) -> None:
         if self._warned_of_occupied:

@@ -26,6 +26,7 @@ EventName = Literal[
     "login_succeeded",
     "login_failed",
     "signed_out",
+    "origin_refused",
 ]
 
 _log = logging.getLogger("aiohttp_oauth_middleware")
@@ -35,20 +36,31 @@ class Event(Value):
     """Something that happened to the token of a key.
 
     :param name: what.
-    :param key_id: whose token it is, as the first 8 hexadecimal digits of the SHA-256 of the key.
+    :param key_id: whose token it is, as the first 8 hexadecimal digits of the SHA-256 of the key; empty for
+        ``origin_refused``, which no key has a part in.
+    :param origin: of ``origin_refused``: where a request went without the token.
     :param cause: the class of the error, where there was one.
     :param retry_after: seconds, of ``cooldown_entered``.
     """
 
-    __slots__ = ("cause", "key_id", "name", "retry_after")
+    __slots__ = ("cause", "key_id", "name", "origin", "retry_after")
 
     name: EventName
     key_id: str
     cause: str | None
     retry_after: float | None
+    origin: str | None
 
-    def __init__(self, name: EventName, key_id: str, *, cause: str | None = None, retry_after: float | None = None) -> None:
-        self._freeze(name=name, key_id=key_id, cause=cause, retry_after=retry_after)
+    def __init__(
+        self,
+        name: EventName,
+        key_id: str = "",
+        *,
+        cause: str | None = None,
+        retry_after: float | None = None,
+        origin: str | None = None,
+    ) -> None:
+        self._freeze(name=name, key_id=key_id, cause=cause, retry_after=retry_after, origin=origin)
 
 
 class Events:
@@ -61,7 +73,10 @@ class Events:
     def emit(self, name: EventName, key: str, error: BaseException | None = None, retry_after: float | None = None) -> None:
         """Say that *name* happened to the token of *key*."""
         cause = type(error).__name__ if error is not None else None
-        event = Event(name, key_id(key), cause=cause, retry_after=retry_after)
+        self.hand_over(Event(name, key_id(key), cause=cause, retry_after=retry_after))
+
+    def hand_over(self, event: Event) -> None:
+        """Count *event*, and let the hook have it."""
         self.counts[event.name] += 1
         _log.debug("%s key=%s cause=%s", event.name, event.key_id, event.cause)
         if self._hook is None:

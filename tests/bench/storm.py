@@ -176,7 +176,7 @@ async def _slow_callbacks(report: Report, wire: Wire) -> None:
 
     rounds = await take_turns({"with us": load(True), "without us": load(False)}, 3)
     title = f"callbacks of more than {SLOW * 1000:g} ms while it is renewed every 0.8 s"
-    report.add(Result(SECTION, title, min(rounds.figures["with us"]), "", goal=0, exact=True, ids=("G-17")))
+    report.add(Result(SECTION, title, min(rounds.figures["with us"]), "", goal=0, exact=True, ids=("G-17",)))
     report.add(Result(SECTION, "the same without us", min(rounds.figures["without us"]), ""))
 
 

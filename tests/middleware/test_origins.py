@@ -16,6 +16,8 @@ from yarl import URL
 
 from aiohttp_oauth_middleware import (
     BearerHeader,
+    ConfigurationError,
+    Event,
     FormBody,
     Header,
     InsecureQuery,
@@ -344,3 +346,27 @@ async def test_S_18_a_refused_connection_is_the_users_error_and_passes_untouched
     async with ClientSession(connector=TCPConnector(), middlewares=[OAuth2Auth(Rotating(), origins=url)]) as session:
         with pytest.raises(ClientConnectorError):
             await session.get(url)
+
+
+async def test_F_56_each_request_that_goes_without_the_token_is_an_event() -> None:
+    events: list[Event] = []
+
+    def hook(event: Event) -> None:
+        events.append(event)
+        raise ZeroDivisionError  # swallowed: a hook can't break a request
+
+    async with record() as foreign, record() as own:
+        auth = OAuth2Auth(StaticToken(SECRET), origins=own.url, on_event=hook)
+        async with ClientSession(middlewares=[auth]) as session:
+            for url in (own.url, foreign.url, foreign.url):
+                async with session.get(url) as response:
+                    assert response.status == 200
+        assert foreign.authorization == [[], []]
+    origin = f"http://127.0.0.1:{foreign.url.port}"
+    assert [(event.name, event.key_id, event.origin) for event in events] == [("origin_refused", "", origin)] * 2
+    assert SECRET not in repr(events)
+
+
+def test_an_event_hook_must_be_callable() -> None:
+    with pytest.raises(ConfigurationError, match="on_event"):
+        OAuth2Auth(StaticToken(SECRET), origins="https://api.example.com", on_event="print")  # type: ignore[arg-type]
