@@ -110,7 +110,15 @@ class Secret:
     __slots__ = ("_source",)
 
     def __init__(self, source: str | Callable[[], str | Awaitable[str]]) -> None:
+        if not isinstance(source, str) and not callable(source):
+            del source
+            raise ConfigurationError("Secret: give a string, or a callable that returns one")
         self._source = source
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is a string, and no callable whose answer may change."""
+        return isinstance(self._source, str)
 
     @classmethod
     def of(cls, source: str | Secret | Callable[[], str | Awaitable[str]]) -> Secret:

@@ -92,11 +92,19 @@ class Client:
             raise ConfigurationError("Client: session_factory must be a callable that makes a new ClientSession")
         if metadata_issuer is not None and not isinstance(server, str):
             raise ConfigurationError("Client: metadata_issuer only goes with an issuer that is discovered")
+        if metadata_issuer is not None and (not isinstance(metadata_issuer, str) or not metadata_issuer):
+            raise ConfigurationError("Client: metadata_issuer must be the issuer that the metadata names")
+        if not isinstance(hooks, Iterable):
+            raise ConfigurationError("Client: hooks must be a list of Hook(…) values")
+        if clock is not None and not all(callable(getattr(clock, name, None)) for name in ("time", "monotonic", "sleep")):
+            raise ConfigurationError("Client: clock must have time(), monotonic() and sleep(seconds)")
         self.authentication: ClientAuthentication = authentication if authentication is not None else NoAuthentication()
         if quirks is None:
             from ..protocol.quirks import Quirks
 
             quirks = Quirks()
+        if isinstance(quirks, type) or not hasattr(quirks, "request_encoding"):
+            raise ConfigurationError("Client: quirks must be a Quirks(…)")
         self.quirks = quirks
         self.timeout = timeout
         self.hooks = tuple(hooks)
@@ -126,7 +134,7 @@ class Client:
             self.issuer = server.issuer
 
     def __repr__(self) -> str:
-        return f"<Client {self.client_id!r} at {self.server!r}>"
+        return f"<Client {self.client_id!r} at {self.server.partition('?')[0]!r}>"
 
     @property
     def server(self) -> str:
@@ -162,13 +170,17 @@ class Client:
         assert self._expected_issuer is not None
         from .discovery import discover
 
-        self._metadata = await discover(
-            self.issuer,
-            self._fetch_document,
-            expected_issuer=self._expected_issuer,
-            insecure_http=self._insecure_http,
-            now=self.clock.time(),
-        )
+        try:
+            async with asyncio.timeout(self.timeout):  # for all the places together
+                self._metadata = await discover(
+                    self.issuer,
+                    self._fetch_document,
+                    expected_issuer=self._expected_issuer,
+                    insecure_http=self._insecure_http,
+                    now=self.clock.time(),
+                )
+        except TimeoutError:
+            raise TokenUnavailable(f"the metadata of {self.issuer} was not found within {self.timeout:g} s") from None
         return self._metadata
 
     async def _fetch_document(self, request: EndpointRequest, name: str) -> EndpointResponse:
@@ -280,14 +292,17 @@ class Client:
         if metadata.token_endpoint is None:
             raise ConfigurationError(f"the metadata of {self.server} has no token_endpoint; give one in ServerMetadata(…)")
         while True:
-            request = EndpointRequest(metadata.token_endpoint, [("grant_type", grant.grant_type), *grant.parameters()])
+            request = EndpointRequest(metadata.token_endpoint, _parameters_of(grant))
             request.encoding = self.quirks.request_encoding
             request.method = "GET" if request.encoding == "query" else "POST"
             candidate = self._working_candidate
             before: HookPoint = "refresh_token_request" if kind == "refresh_token" else "access_token_request"
             await self._complete(request, "token", metadata, before)
-            sent_at = self.clock.time()
-            response = await outlast(self._exchange(request, "token", self._token_body_limit), shutdown_grace)
+            if grant.single_use:
+                request.spends = _digest_of_secrets(self.server, self.client_id, request)
+            arrival = self._exchange(request, "token", self._token_body_limit)
+            sent_at = self.clock.time() - request.sent_before
+            response = await outlast(arrival, shutdown_grace)
             point: HookPoint = "refresh_token_response" if kind == "refresh_token" else "access_token_response"
             for hook in self.hooks:
                 if hook.point == point:
@@ -410,6 +425,26 @@ def _given(metadata: ServerMetadata, insecure_http: bool) -> ServerMetadata:
     if not isinstance(metadata, ServerMetadata):
         raise ConfigurationError("Client: server must be the issuer's URL or a ServerMetadata")
     for name in metadata._fields:
-        if name.endswith("_endpoint") and (url := getattr(metadata, name)) is not None:
+        if (name == "issuer" or name.endswith("_endpoint")) and (url := getattr(metadata, name)) is not None:
             require_tls(f"Client: the metadata's {name}", URL(url, encoded=True), insecure_http)
     return metadata
+
+
+def _digest_of_secrets(server: str, client_id: str, request: EndpointRequest) -> str:
+    """What *request* spends, so that it can be recognised without being kept."""
+    spent = [v.reveal() for name, v in request.form if name in ("refresh_token", "code") and isinstance(v, Secret)]
+    return hashlib.sha256("\0".join((server, client_id, *spent)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _parameters_of(grant: Grant) -> list[tuple[str, str | Secret]]:
+    try:
+        parameters = [("grant_type", grant.grant_type), *grant.parameters()]
+        fits = all(isinstance(name, str) and isinstance(value, str | Secret) for name, value in parameters)
+    except OAuthError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"the grant's parameters() raised {type(error).__name__}") from error
+    if not fits:
+        del parameters
+        raise ConfigurationError("the grant's parameters() must return pairs of a name and a string or Secret")
+    return parameters

@@ -16,6 +16,7 @@ import contextlib
 import inspect
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 
@@ -41,7 +42,8 @@ def exchange(
 ) -> asyncio.Future[EndpointResponse]:
     """Send *request*; the future yields the answer, whatever its status.
 
-    Whoever stops waiting leaves the exchange to end by itself, within its timeout.
+    Whoever stops waiting leaves the exchange to end by itself, within its timeout. If it spends something that may be sent only
+    once, whoever would send that again gets this answer instead.
 
     :param name: of the endpoint, for messages.
     :param timeout: seconds for all of it, from the connection to the last byte.
@@ -52,19 +54,23 @@ def exchange(
     """
     loop = asyncio.get_running_loop()
     arrival: asyncio.Future[EndpointResponse] = loop.create_future()
-    outcome = _lane.submit(_Exchange(request, name, timeout, body_limit, session_factory))
+    lane = _lane
+    outcome = lane.submit(_Exchange(request, name, timeout, body_limit, session_factory))
+
+    def arrive(done: Future[EndpointResponse]) -> None:
+        if not arrival.done():
+            lane.claimed(request.spends)
+            _copy(done, arrival)
 
     def hand_over(done: Future[EndpointResponse]) -> None:
         with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_copy, done, arrival)
+            loop.call_soon_threadsafe(arrive, done)
 
     outcome.add_done_callback(hand_over)
     return arrival
 
 
 def _copy(done: Future[EndpointResponse], arrival: asyncio.Future[EndpointResponse]) -> None:
-    if arrival.done():
-        return
     if done.cancelled():
         arrival.set_exception(TokenUnavailable("the exchange was cut off: this process is ending", maybe_spent=True))
     elif error := done.exception():
@@ -201,15 +207,32 @@ class _Lane:
         self._sessions: dict[SessionFactory | None, _Kept] = {}
         self._opening: dict[SessionFactory | None, asyncio.Lock] = {}
         self._tidying: asyncio.Task[None] | None = None
+        # By what they spend: exchanges whose answer nobody has got yet, and when they began.
+        self._unclaimed: dict[str, tuple[Future[EndpointResponse], float]] = {}
 
     def submit(self, exchange: _Exchange) -> Future[EndpointResponse]:
+        """Begin *exchange*, unless one is under way, or has ended unheard, that spends the same: then that one."""
+        spends = exchange.request.spends
         with self._guard:
+            if spends in self._unclaimed:
+                outcome, began = self._unclaimed[spends]
+                if not outcome.done() or (not outcome.cancelled() and outcome.exception() is None):
+                    exchange.request.sent_before = time.monotonic() - began
+                    return outcome
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._work, args=(self._loop,), name="oauth-exchange", daemon=True)
                 self._thread.start()
             self._under_way += 1
-            return asyncio.run_coroutine_threadsafe(self._carry(exchange), self._loop)
+            outcome = asyncio.run_coroutine_threadsafe(self._carry(exchange), self._loop)
+            if spends:
+                self._unclaimed[spends] = outcome, time.monotonic()
+            return outcome
+
+    def claimed(self, spends: str) -> None:
+        """Somebody has got the answer, and will write down what it says."""
+        with self._guard:
+            self._unclaimed.pop(spends, None)
 
     async def _carry(self, exchange: _Exchange) -> EndpointResponse:
         kept: _Kept | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable
@@ -50,6 +51,9 @@ class Gate:
         if origins is None:
             return
         if callable(origins):
+            # What a coroutine function returns is true whatever it decides.
+            if isinstance(origins, type) or inspect.iscoroutinefunction(origins) or _is_async_callable(origins):
+                raise ConfigurationError("origins, where it is a callable, must be a plain function (URL) -> bool")
             self._decide = origins
             return
         entries = [origins] if isinstance(origins, str | URL) or not isinstance(origins, Iterable) else list(origins)
@@ -92,7 +96,7 @@ class Gate:
 
     def _allows_unknown(self, url: URL) -> bool:
         if self._decide is not None:
-            return self._decide(url)
+            return self._decide(url) is True
         if self._pins and not self._prefixes:
             return True
         if not self._foreign_seen:
@@ -127,11 +131,15 @@ class Gate:
             )
 
 
+def _is_async_callable(function: object) -> bool:
+    return inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
 def _parsed(entry: object) -> URL:
     try:
         url = entry if isinstance(entry, URL) else URL(entry)  # type: ignore[arg-type]
         plain = url.raw_user is None and url.raw_password is None and not url.raw_query_string and not url.raw_fragment
-        if plain and url.scheme in _SIBLINGS and url.raw_host and url.port is not None:
+        if plain and url.scheme in _SIBLINGS and url.raw_host and url.port is not None and "*" not in url.raw_host:
             return url
     except (ValueError, TypeError):
         pass

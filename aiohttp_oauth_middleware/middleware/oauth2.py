@@ -89,12 +89,15 @@ class OAuth2Auth:
         fresh_token_delay: float | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
-        if isinstance(source, type) or not isinstance(source, TokenSource):
+        if isinstance(source, type) or not callable(getattr(source, "token", None)):
             del source  # a traceback that shows locals shall not show it: it may be the token itself
             raise ConfigurationError(
                 "OAuth2Auth: source must have an async method token(refused=None), as Tokens and StaticToken do"
             )
-        if isinstance(placement, type):
+        members = ("occupied", "place", "clear")
+        if placement is not None and (
+            isinstance(placement, type) or not all(callable(getattr(placement, name, None)) for name in members)
+        ):
             raise ConfigurationError("OAuth2Auth: placement must be an instance, such as BearerHeader()")
         if expired_when is not None and not callable(expired_when):
             raise ConfigurationError("OAuth2Auth: expired_when must be callable")

@@ -31,9 +31,11 @@ class EndpointRequest:
     :ivar method: ``"POST"``; :rfc:`6749#section-3.2` wants no other.
     :ivar encoding: how the form is sent: ``"form"``, ``"json"`` or, for a GET, ``"query"``.
     :ivar ingredients: secrets of which a value was made, such as that of Basic; they are taken out of a server's echo too.
+    :ivar spends: a digest of what is spent by sending it, a refresh token or a code; empty where nothing is.
+    :ivar sent_before: seconds for which the same had been under way already when it was asked for.
     """
 
-    __slots__ = ("encoding", "form", "headers", "ingredients", "method", "url")
+    __slots__ = ("encoding", "form", "headers", "ingredients", "method", "sent_before", "spends", "url")
 
     def __init__(
         self, url: str, form: Iterable[tuple[str, str | Secret]] = (), headers: Mapping[str, str | Secret] | None = None
@@ -43,6 +45,8 @@ class EndpointRequest:
         self.headers: dict[str, str | Secret] = dict(headers or {})
         self.method = "POST"
         self.ingredients: list[Secret] = []
+        self.spends = ""
+        self.sent_before = 0.0
         self.encoding: Literal["form", "json", "query"] = "form"
 
     def __repr__(self) -> str:

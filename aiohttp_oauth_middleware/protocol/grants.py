@@ -69,6 +69,8 @@ class _Grant(Value):
         audience: str | None,
         extra: Extra,
     ) -> None:
+        if audience is not None and not isinstance(audience, str):
+            raise ConfigurationError("audience must be None or a string")
         self._freeze(
             scope=joined_scope(scope),
             resource=resource_indicators(resource),
@@ -178,6 +180,8 @@ class AuthorizationCode(_Grant):
             raise ConfigurationError(
                 "code_verifier must be 43 to 128 characters out of A-Z a-z 0-9 - . _ ~ (RFC 7636 section 4.1)"
             )
+        if redirect_uri is not None and not isinstance(redirect_uri, str):
+            raise ConfigurationError("redirect_uri must be None or a string, as it stood in the authorization request")
         self._freeze(code=code, redirect_uri=redirect_uri, code_verifier=code_verifier)
         self._share(scope, resource, audience, extra)
 
@@ -263,12 +267,16 @@ def _required(name: str, value: object) -> None:
 
 
 def _is_verifier(value: object) -> bool:
+    if isinstance(value, Secret) and not value.is_constant:
+        return True  # it is read when it is sent
     plain = value.reveal() if isinstance(value, Secret) else value
     return isinstance(plain, str) and re.fullmatch(r"[A-Za-z0-9\-._~]{43,128}", plain) is not None
 
 
 def _pairs(extra: Extra, reserved: frozenset[str]) -> tuple[tuple[str, str | Secret], ...]:
     found: list[tuple[str, str | Secret]] = []
+    if not isinstance(extra, Mapping | tuple):
+        raise ConfigurationError("extra must be a mapping of names of parameters to strings")
     for name, value in extra.items() if isinstance(extra, Mapping) else extra:
         if not isinstance(name, str) or not name:
             raise ConfigurationError("extra must map names of parameters to strings")

@@ -55,19 +55,24 @@ class ServerMetadata(Value):
         extra: Mapping[str, Any] = EMPTY,
     ) -> None:
         endpoints = (authorization_endpoint, token_endpoint, revocation_endpoint, introspection_endpoint)
-        methods = (
+        given = (
             token_endpoint_auth_methods_supported,
             revocation_endpoint_auth_methods_supported,
             introspection_endpoint_auth_methods_supported,
         )
+        methods = [
+            tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else values for values in given
+        ]
         if issuer is not None:
             absolute_url("issuer", issuer)
         for name, url in zip(_ENDPOINTS, endpoints, strict=True):
             if url is not None:
                 absolute_url(name, url)
         for name, values in zip(_METHODS, methods, strict=True):
-            if isinstance(values, str) or not (values is None or all(isinstance(value, str) for value in values)):
+            if values is not None and not (isinstance(values, tuple) and all(isinstance(value, str) for value in values)):
                 raise ConfigurationError(f"{name} must be a list of method names")
+        if not isinstance(extra, Mapping):
+            raise ConfigurationError("ServerMetadata: extra must be a mapping")
         if issuer is None and token_endpoint is None:
             raise ConfigurationError("ServerMetadata needs at least an issuer or a token_endpoint")
         self._freeze(
@@ -83,6 +88,8 @@ class ServerMetadata(Value):
 
         :raises ConfigurationError: where a member can't be what its name says.
         """
+        if not isinstance(data, Mapping):
+            raise ConfigurationError("ServerMetadata.from_dict needs a mapping")
         known = {name: data[name] for name in ("issuer", *_ENDPOINTS, *_METHODS) if data.get(name) is not None}
         for name in _METHODS:
             if name in known and not isinstance(known[name], list | tuple):

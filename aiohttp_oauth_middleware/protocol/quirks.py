@@ -77,13 +77,15 @@ class Quirks(Value):
         if default_lifetime is not None:
             check_number("Quirks: default_lifetime", default_lifetime, "seconds", above=0)
         check_number("Quirks: refusals_before_latch", refusals_before_latch, "answers", least=1)
+        if not isinstance(renamed, Mapping):
+            raise ConfigurationError("Quirks: renamed must map their names to ours")
         if json_request and insecure_get_request:
             raise ConfigurationError("Quirks: json_request and insecure_get_request exclude each other")
         self._freeze(
-            token_types=frozenset(name.lower() for name in token_types),
+            token_types=frozenset(name.lower() for name in _names("token_types", token_types)),
             default_lifetime=default_lifetime,
             renamed=dict(renamed) if renamed else EMPTY,
-            token_path=(token_path,) if isinstance(token_path, str) else tuple(token_path),
+            token_path=_names("token_path", token_path),
             vschar_tokens=vschar_tokens,
             strict_scope=strict_scope,
             refusals_before_latch=refusals_before_latch,
@@ -97,3 +99,11 @@ class Quirks(Value):
     def request_encoding(self) -> Literal["form", "json", "query"]:
         """How the parameters of a token request are sent."""
         return "json" if self.json_request else "query" if self.insecure_get_request else "form"
+
+
+def _names(argument: str, names: str | Iterable[str]) -> tuple[str, ...]:
+    """One name or several."""
+    found = (names,) if isinstance(names, str) else tuple(names) if isinstance(names, Iterable) else (None,)
+    if not all(isinstance(name, str) for name in found):
+        raise ConfigurationError(f"Quirks: {argument} must be a name or several")
+    return found

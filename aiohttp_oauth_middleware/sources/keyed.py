@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 NEVER: Final = -math.inf  # one object for all keys
 LOGIN_TIMEOUT: Final = 300.0
+NOTIFY_TIMEOUT: Final = 5.0
+LATCHES: Final = 10_000
 # A 401 without a reason is taken for an expired token only if the token is old enough to have expired.
 MINIMUM_AGE: Final = 10.0
 # A token refused so soon after its birth is a strike; after so many, 401s refresh no more until the cool-down is over.
@@ -90,7 +92,7 @@ class Common:
         self.flights: Flights[Token] = Flights()
         # Not on the KeyedToken, for those are dropped when the cache is full.
         self.signed_out: set[str] = set()
-        self.refused_logins: dict[str, OAuthError] = {}
+        self.refused_logins: dict[tuple[str, bool], OAuthError] = {}
 
 
 class KeyedToken:
@@ -145,9 +147,14 @@ class KeyedToken:
             current = held is not None and held.token.access_token == refused.token.access_token
             if verdict == "more wanted" and (current or held is None):
                 _, login = await self._how()
-                if login is None or self.key in self._common.refused_logins:
+                if login is None or (self.key, True) in self._common.refused_logins:
                     return refused.token
-                return await self._by_login(login, refused.wanted, forced=True)
+                try:
+                    return await self._by_login(login, refused.wanted, forced=True, step_up=True)
+                except OAuthError as error:
+                    if error.retryable:
+                        raise
+                    return refused.token  # nobody gives more: the response is what there is
             if verdict == "other":
                 return refused.token
             # Only the token that is current is renewed: one that was replaced meanwhile says nothing of its successor.
@@ -162,7 +169,7 @@ class KeyedToken:
 
     async def log_in(self) -> Token:
         """A new token, whatever there is; it lifts what a refused login had latched."""
-        self._common.refused_logins.pop(self.key, None)
+        self._forgive_logins()
         self._failure = None
         self._cooldown_until = NEVER
         grant, login = await self._how()
@@ -178,7 +185,7 @@ class KeyedToken:
         await self._slot.keep(token)
         self._written += 1
         self._common.signed_out.discard(self.key)
-        self._common.refused_logins.pop(self.key, None)
+        self._forgive_logins()
         self._hold(token)
         await self._notify(token)
 
@@ -236,7 +243,7 @@ class KeyedToken:
             _, login = await self._how()
             if login is None or self._is_signed_out():
                 raise
-            if (refusal := self._common.refused_logins.get(self.key)) is not None:
+            if (refusal := self._common.refused_logins.get((self.key, False))) is not None:
                 raise refusal.again() from error
             return await self._by_login(login, Wanted(), forced=False)
         except OAuthError:
@@ -292,9 +299,11 @@ class KeyedToken:
             failure = StoreError(f"the token store raised {type(error).__name__}").about(self.key)
             raise failure from error
         if self._written != written:
-            if self.held is None:
+            if self.held is not None:
+                return self.held.token
+            if self._is_signed_out():
                 raise LoginRequired("this user was signed out while the token was being renewed: sign in again").about(self.key)
-            return self.held.token
+            return await self._renew(flight)  # forgotten, or signed out and in again: begin anew with what is there now
         self._hold(token)
         await self._notify(token)
         return token
@@ -341,41 +350,62 @@ class KeyedToken:
 
     # How somebody logs in.
 
-    async def _by_login(self, login: Login, wanted: Wanted, *, forced: bool) -> Token:
+    async def _by_login(self, login: Login, wanted: Wanted, *, forced: bool, step_up: bool = False) -> Token:
         """One login at a time; it stops when nobody waits for it any more."""
         return await self._common.flights.join(
-            (self.key, "login"), lambda flight: self._log_in(login, wanted, forced), cancel_when_unwanted=True
+            (self.key, "login"), lambda flight: self._log_in(login, wanted, forced, step_up), cancel_when_unwanted=True
         )
 
-    async def _log_in(self, login: Login, wanted: Wanted, forced: bool) -> Token:
-        timeout = getattr(login, "timeout", LOGIN_TIMEOUT)
+    async def _log_in(self, login: Login, wanted: Wanted, forced: bool, step_up: bool) -> Token:
         try:
-            async with self._common.store.lock(f"{self._slot.key} login", wait=timeout):
+            async with self._common.store.lock(f"{self._slot.key} login", wait=getattr(login, "timeout", LOGIN_TIMEOUT)):
                 if not forced and (found := await self._from_store()) is not None and found.usable(self._clock):
                     return found.token  # somebody signed in meanwhile
-                self._emit("login_started")
-                async with asyncio.timeout(timeout):
-                    token = await login(self._common.client, wanted)
-                if not isinstance(token, Token):
-                    raise ConfigurationError("the Login returned no Token")
+                token = await self._ask(login, wanted, step_up)
                 # Under the lock still, so that whoever waits for it finds the token; and to its end, for the login is spent.
-                await finish(lambda: self.save(token), self._common.shutdown_grace)
-        except OAuthError as error:
-            self._refused_login(error)
+                try:
+                    await finish(lambda: self.save(token), self._common.shutdown_grace)
+                except StoreError as error:  # asking the person again would not mend the store
+                    self._emit("store_write_failed", error)
+                    self._hold(token)
+        except OAuthError:
             raise
-        except TimeoutError:
-            raise self._refused_login(LoginRequired(f"nobody signed in within {timeout:g} s")) from None
         except Exception as error:
-            raise self._refused_login(LoginRequired(f"the Login raised {type(error).__name__}")) from error
+            raise StoreError(f"the token store raised {type(error).__name__}").about(self.key) from error
         self._emit("login_succeeded")
         return token
 
-    def _refused_login(self, error: OAuthError) -> OAuthError:
+    async def _ask(self, login: Login, wanted: Wanted, step_up: bool) -> Token:
+        """What the Login yields; what it raises is one of our errors, and latched where another try would not help."""
+        timeout = getattr(login, "timeout", LOGIN_TIMEOUT)
+        self._emit("login_started")
+        try:
+            async with asyncio.timeout(timeout):
+                token = await login(self._common.client, wanted)
+            if not isinstance(token, Token):
+                raise ConfigurationError("the Login returned no Token")
+        except OAuthError as error:
+            self._refused_login(error, step_up)
+            raise
+        except TimeoutError:
+            raise self._refused_login(LoginRequired(f"nobody signed in within {timeout:g} s"), step_up) from None
+        except Exception as error:
+            raise self._refused_login(LoginRequired(f"the Login raised {type(error).__name__}"), step_up) from error
+        return token
+
+    def _refused_login(self, error: OAuthError, step_up: bool) -> OAuthError:
         """Latch *error*, so that a fleet of requests doesn't ask a person again and again."""
+        latched = self._common.refused_logins
         if not error.retryable:
-            self._common.refused_logins[self.key] = error
+            latched[self.key, step_up] = error.again()
+            while len(latched) > LATCHES:
+                del latched[next(iter(latched))]
         self._emit("login_failed", error)
         return error.about(self.key)
+
+    def _forgive_logins(self) -> None:
+        for step_up in (False, True):
+            self._common.refused_logins.pop((self.key, step_up), None)
 
     # What memory and the store hold.
 
@@ -425,7 +455,8 @@ class KeyedToken:
         try:
             done = self._common.on_token(token, self.key)
             if inspect.isawaitable(done):
-                await done
+                async with asyncio.timeout(NOTIFY_TIMEOUT):  # others wait for this token
+                    await done
         except Exception as error:
             _log.warning("on_token raised %s; the token is stored all the same", type(error).__name__)
 

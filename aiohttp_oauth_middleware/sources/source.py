@@ -72,7 +72,7 @@ class Refusal(Value):
         asked = parameters.get("scope", "")
         max_age = parameters.get("max_age", "")
         return Wanted(
-            scope=" ".join(dict.fromkeys(f"{granted} {asked}".split())) if _is_scope(asked) else granted,
+            scope=" ".join(dict.fromkeys(value for value in f"{granted} {asked}".split() if _is_scope(value))),
             acr_values=parameters.get("acr_values"),
             max_age=int(max_age) if max_age.isascii() and max_age.isdigit() and len(max_age) < 10 else None,
         )

@@ -91,19 +91,28 @@ class State(Value):
     @classmethod
     def from_body(cls, body: bytes) -> State:
         """Raises StoreCorrupted where *body* isn't what :meth:`to_body` wrote: that is never taken for 'no token'."""
-        try:
-            data = json.loads(body)
-            if data["schema"] != SCHEMA or data["state"] not in ("ok", "dead", "signed_out"):
-                raise StoreCorrupted("a record in the token store is of another version of this package")
-            pending = data.get("pending")
-            return cls(
-                data["state"],
-                owner=str(data["owner"]),
-                token=Token.from_dict(data["token"]) if "token" in data else None,
-                pending=Pending(float(pending["since"]), str(pending["process"])) if pending else None,
-                cooldown_until=finite_number(data.get("cooldown_until")) or 0.0,
-                failures=int(data.get("failures", 0)),
-                refusals=int(data.get("refusals", 0)),
-            )
-        except (ValueError, TypeError, KeyError, OverflowError, AttributeError, RecursionError, ConfigurationError):
-            raise StoreCorrupted("a record in the token store can't be read") from None
+        state = _parsed(body)
+        del body  # a traceback that shows locals shall not show it
+        if isinstance(state, str):
+            raise StoreCorrupted(state)
+        return state
+
+
+def _parsed(body: bytes) -> State | str:
+    """The state, or what is wrong with it."""
+    try:
+        data = json.loads(body)
+        if data["schema"] != SCHEMA or data["state"] not in ("ok", "dead", "signed_out"):
+            return "a record in the token store is of another version of this package"
+        pending = data.get("pending")
+        return State(
+            data["state"],
+            owner=str(data["owner"]),
+            token=Token.from_dict(data["token"]) if "token" in data else None,
+            pending=Pending(float(pending["since"]), str(pending["process"])) if pending else None,
+            cooldown_until=finite_number(data.get("cooldown_until")) or 0.0,
+            failures=int(data.get("failures", 0)),
+            refusals=int(data.get("refusals", 0)),
+        )
+    except (ValueError, TypeError, KeyError, OverflowError, AttributeError, RecursionError, ConfigurationError):
+        return "a record in the token store can't be read"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, OAuthError, TokenUnavailable
 from ..token import Token
 from ..value import Secret
 from .source import Refusal
@@ -40,4 +40,11 @@ class StaticToken:
         """The token; after a refusal the same one, unless the callable has another by now."""
         if self._token is not None:
             return self._token
-        return Token(await self._secret.read())
+        try:
+            return Token((await self._secret.read()).strip())  # a file ends with a newline
+        except OAuthError:
+            raise
+        except TypeError:
+            raise ConfigurationError("StaticToken: the callable must return the token as a string") from None
+        except Exception as error:
+            raise TokenUnavailable(f"StaticToken: the callable raised {type(error).__name__}") from error

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from ..client.client import Client
-from ..errors import ConfigurationError, OAuthError, StoreError
+from ..errors import ConfigurationError, OAuthError, StoreCorrupted, StoreError
 from ..protocol.grants import Grant
 from ..token import Token
 from ..value import check_number
@@ -27,6 +28,11 @@ __all__ = ("Tokens",)
 GrantOfKey = Callable[[str], "Grant | Login | Awaitable[Grant | Login]"]
 
 _NEEDS_A_GRANT: Final = "grant must be a grant such as ClientCredentials(), a Login, or a function of the key that returns one"
+
+
+_STORE_METHODS: Final = ("load", "save", "delete", "lock", "keys", "aclose")
+
+_log = logging.getLogger("aiohttp_oauth_middleware")
 
 
 class Tokens:
@@ -46,7 +52,7 @@ class Tokens:
     :param cache_size: how many keys are kept in memory besides the store.
     :param shutdown_grace: seconds for which the end of the loop waits for an answer that is under way.
     :param on_token: called with the token and its key after it was stored; a notification, whose failure is logged. It may be
-        a coroutine function.
+        a coroutine function, of which 5 seconds are waited for.
     :param on_event: called with each :class:`Event`; it must not block.
     :raises ConfigurationError: where an argument can't work.
     """
@@ -84,6 +90,14 @@ class Tokens:
         for name, hook in (("on_token", on_token), ("on_event", on_event)):
             if hook is not None and not callable(hook):
                 raise ConfigurationError(f"Tokens: {name} must be callable")
+        if inspect.iscoroutinefunction(on_event):
+            raise ConfigurationError("Tokens: on_event must be a plain function: it is called in the midst of a renewal")
+        if store is not None and (
+            isinstance(store, type) or not all(callable(getattr(store, n, None)) for n in _STORE_METHODS)
+        ):
+            raise ConfigurationError(f"Tokens: store must be an object with the methods {', '.join(_STORE_METHODS)}")
+        if not isinstance(grant, Grant) and (timeout := getattr(grant, "timeout", 1)) != 1:
+            check_number("Tokens: the Login's timeout", timeout, "seconds")
         if store is None:
             from ..stores.memory import MemoryStore
 
@@ -188,7 +202,11 @@ class Tokens:
         try:
             async for store_key in self._store.keys():
                 if (record := await self._store.load(store_key)) is not None:
-                    state = State.from_body(record.body)
+                    try:
+                        state = State.from_body(record.body)
+                    except StoreCorrupted as error:
+                        _log.warning("keys() passes over a record: %s", error)
+                        continue
                     if state.owner == self._common.owner and state.kind == "ok" and state.token is not None:
                         yield record.key_label
         except OAuthError:
@@ -292,6 +310,9 @@ def _owner(client: Client, grant: object) -> str:
         *getattr(grant, "resource", ()),
         getattr(grant, "audience", None) or "",
         (getattr(grant, "scope", None) or "") if getattr(grant, "unattended", False) else "",
+        # Whose password it is, and on whose behalf an extension grant asks, tell people apart where the key doesn't.
+        str(getattr(grant, "username", "")),
+        *(f"{name}={value}" for name, value in getattr(grant, "own", ()) if isinstance(value, str)),
     ]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -312,5 +333,6 @@ def _is_login(how: object) -> bool:
         parameters = inspect.signature(how).parameters.values()
     except (TypeError, ValueError):
         return False
-    required = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(required) == 2
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in places if p.default is p.empty]
+    return len(required) == 2 or (len(required) < 2 <= len(places) and inspect.iscoroutinefunction(how))

@@ -298,3 +298,49 @@ async def test_P0_a_waiter_that_gives_up_and_tries_again_joins_the_same_refresh(
         held.release()
         await last
     check(oauth_server, store)
+
+
+async def test_P0_F_10_an_answer_that_comes_after_the_grace_is_picked_up_and_nothing_is_sent_twice(
+    oauth_server: AuthorizationServer,
+) -> None:
+    tokens = Tokens(oauth_server.client(), shutdown_grace=0.0)
+    old = oauth_server.issue()
+    await tokens.save(old.replace(expires_at=1.0, obtained_at=0.0))
+    with oauth_server.hold(decided=True) as held:
+
+        def first_loop() -> None:
+            async def begin() -> None:
+                renewing = asyncio.ensure_future(tokens.token())
+                await held.arrived()
+                assert not renewing.done()
+
+            asyncio.run(begin())
+
+        await asyncio.to_thread(first_loop)  # it ended while the rotated token was on its way
+        second = asyncio.ensure_future(tokens.token())
+        done, _ = await asyncio.wait([second], timeout=0)
+        assert not done
+    token = await second
+    assert oauth_server.counts.refreshes == 1
+    assert oauth_server.counts.refresh_overlaps == 0
+    assert oauth_server.counts.reuses == 0
+    assert token.refresh_token is not None
+    assert oauth_server.is_active(token.refresh_token)
+    assert await tokens.token() == token
+
+
+async def test_P0_a_refresh_whose_caller_left_is_picked_up_by_the_next_one(oauth_server: AuthorizationServer) -> None:
+    client = oauth_server.client()
+    old = oauth_server.issue()
+    with oauth_server.hold(decided=True) as held:
+        first = asyncio.ensure_future(client.refresh(old))
+        await held.arrived()
+        first.cancel()
+        await asyncio.wait([first])
+        second = asyncio.ensure_future(client.refresh(old))
+        done, _ = await asyncio.wait([second], timeout=0)
+        assert not done
+    token = await second
+    assert token.refresh_token != old.refresh_token
+    assert oauth_server.counts.refreshes == 1
+    assert oauth_server.counts.reuses == 0

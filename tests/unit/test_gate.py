@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from yarl import URL
@@ -283,3 +284,27 @@ def test_S_18_of_two_that_were_allowed_at_first_one_is_pinned() -> None:
     assert gate.allows(URL("https://b.example/"))
     assert gate.admits(URL("https://b.example/"))
     assert not gate.admits(URL("https://a.example/"))
+
+
+async def _async_decision(url: URL) -> bool:
+    return False
+
+
+class _AsyncDecision:
+    async def __call__(self, url: URL) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("decide", [_async_decision, _AsyncDecision(), dict], ids=repr)
+def test_S_18_a_callable_whose_answer_is_always_true_is_refused(decide: Any) -> None:
+    with pytest.raises(ConfigurationError, match="plain function"):
+        Gate(decide)
+
+
+def test_S_18_a_callable_has_to_say_true() -> None:
+    assert not Gate(lambda url: "yes").allows(URL(API))  # type: ignore[arg-type]
+
+
+def test_S_18_an_origin_with_an_asterisk_is_refused_for_it_would_match_nothing() -> None:
+    with pytest.raises(ConfigurationError, match="origins"):
+        Gate("https://*.example.com")
