@@ -6,7 +6,7 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Literal
 
 from yarl import URL
 
@@ -21,7 +21,7 @@ _Origin = tuple[str, str | None, int | None]
 
 _SECURE: Final = frozenset({"https", "wss"})
 _SIBLINGS: Final = {"https": ("https", "wss"), "wss": ("https", "wss"), "http": ("http", "ws"), "ws": ("http", "ws")}
-_DOT_SEGMENT: Final = r"(?i:/(?:\.|%2e){1,2}(?=[/;]|\Z)|\\|%5c|%2f)"  # compiled at its first use
+_DOT_SEGMENT: Final = r"(?i:/(?:\.|%2e){1,2}(?=[/;]|%3b|\Z)|\\|%5c|%2f)"  # compiled at its first use
 
 _log = logging.getLogger("aiohttp_oauth_middleware")
 
@@ -96,9 +96,14 @@ class Gate:
 
     def _allows_unknown(self, url: URL) -> bool:
         if self._decide is not None:
-            return self._decide(url) is True
+            if self._decide(url) is True:
+                return True
+            return self._say_foreign(url)
         if self._pins and not self._prefixes:
             return True
+        return self._say_foreign(url)
+
+    def _say_foreign(self, url: URL) -> Literal[False]:
         if not self._foreign_seen:
             self._foreign_seen = True
             # Where the user named the origins, other ones are no surprise.

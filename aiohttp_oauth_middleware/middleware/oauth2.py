@@ -199,14 +199,19 @@ class OAuth2Auth:
         from .resend import can_send_again, discard  # when something was refused, not before
 
         causes: set[int] = set()
+        waited = False
         while (refusal := await self._refusal(request, refused, token)) is not None and refusal.status not in causes:
-            causes.add(refusal.status)
             better: Token | None = token
             sendable = can_send_again(request)
+            wait = sendable and not waited and refusal.verdict != "more wanted" and self._is_newborn(token)
+            if wait:
+                waited = True  # the same token once more; if it is refused again, that counts
+            else:
+                causes.add(refusal.status)
             try:
-                if sendable and refusal.status == 401 and self._is_newborn(token):
+                if wait:
                     await asyncio.sleep(self._fresh_token_delay or 0.0)
-                elif (better := await self._token(refusal)) == token:
+                elif (better := await self._token(refusal)) is not None and better.access_token == token.access_token:
                     break
             except OAuthError:
                 if not sendable:

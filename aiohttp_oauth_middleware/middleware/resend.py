@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from aiohttp import ClientError, ClientRequest, ClientResponse, MultipartWriter, hdrs
+from aiohttp import ClientError, ClientRequest, ClientResponse, MultipartWriter, ServerTimeoutError, hdrs
 from aiohttp.payload import BytesPayload, IOBasePayload, Payload
 
 __all__ = ("can_send_again", "discard")
@@ -49,12 +49,15 @@ async def discard(request: ClientRequest, response: ClientResponse) -> None:
     if cookies := response.headers.getall(hdrs.SET_COOKIE, []):
         request.session.cookie_jar.update_cookies_from_headers(cookies, response.url)
     left = DRAIN_LIMIT
+    drain = asyncio.timeout(DRAIN_TIME)
     try:
-        async with asyncio.timeout(DRAIN_TIME):
+        async with drain:
             while left >= 0 and (chunk := await response.content.readany()):
                 left -= len(chunk)
-    except (TimeoutError, ClientError, OSError):
-        pass
+    except (ClientError, OSError) as error:
+        # A TimeoutError of neither ours nor a read's is the caller's total: then nothing more may be sent.
+        if isinstance(error, TimeoutError) and not isinstance(error, ServerTimeoutError) and not drain.expired():
+            raise
     finally:
         # Leaving the context also ends the upload, if the server answered before it was done.
         async with response:

@@ -346,6 +346,12 @@ class KeyedToken:
         if self._strikes < STRIKES:
             return True
         self._strikes, self._strikes_until = 0, now + STRIKE_COOLDOWN
+        _log.warning(
+            "%d tokens in a row were refused within %.0f s of their birth: a 401 renews no more for %.0f s",
+            STRIKES,
+            STRIKE_AGE,
+            STRIKE_COOLDOWN,
+        )
         return False
 
     # How somebody logs in.

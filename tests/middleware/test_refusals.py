@@ -305,7 +305,20 @@ async def test_F_14_a_newborn_token_is_sent_once_more_after_the_delay_without_a_
     slept.clear()
     assert await statuses(auth, only()) == ([401], [["Bearer at-1"], ["Bearer at-1"]])
     assert [seconds for seconds in slept if seconds] == [2.5]
-    assert source.refusals == []
+    assert len(source.refusals) == 1, "refused twice, it is the token and not the delay"
+
+
+async def test_F_14_a_newborn_token_that_was_really_revoked_is_replaced_after_one_delay() -> None:
+    class Source:
+        number = 1
+
+        async def token(self, refused: Refusal | None = None) -> Token | None:
+            if refused is not None:
+                self.number = 2
+            return Token(f"at-{self.number}", obtained_at=time.time())
+
+    auth = OAuth2Auth(Source(), origins=lambda url: True, fresh_token_delay=0.0)
+    assert await statuses(auth, only("at-2")) == ([200], [["Bearer at-1"], ["Bearer at-1"], ["Bearer at-2"]])
 
 
 @pytest.mark.parametrize("age", [10.5, 3600.0, -5.0, None])

@@ -20,6 +20,7 @@ from aiohttp import (
     ClientSession,
     FormData,
     MultipartWriter,
+    ServerTimeoutError,
 )
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import IOBasePayload, Payload
@@ -222,10 +223,18 @@ async def test_F_39_F_58_a_body_is_read_up_to_a_bound_and_the_response_is_left_o
     assert (await discarded()).left == 1
 
 
-@pytest.mark.parametrize("error", [ClientConnectionError("reset"), OSError("reset"), TimeoutError()])
+@pytest.mark.parametrize("error", [ClientConnectionError("reset"), OSError("reset"), ServerTimeoutError()])
 async def test_F_58_a_connection_that_breaks_while_it_is_read_is_no_matter(error: Exception) -> None:
     response = await discarded(b"a", error)
     assert (response.content.read, response.left) == (1, 1)
+
+
+async def test_F_58_the_caller_s_own_timeout_is_passed_on_so_that_nothing_more_is_sent() -> None:
+    request = await prepared("GET", "http://127.0.0.1/")
+    response = Response(Content(TimeoutError()))
+    with pytest.raises(TimeoutError):
+        await discard(request, response)  # type: ignore[arg-type]
+    assert response.left == 1
 
 
 async def test_F_58_a_body_that_never_ends_is_given_up_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
