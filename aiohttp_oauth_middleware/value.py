@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Self
 
 from .errors import ConfigurationError
 
-__all__ = ("EMPTY", "Secret", "Value", "check_number")
+__all__ = ("EMPTY", "Secret", "Value", "check_flags", "check_number")
 
 EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -110,7 +110,7 @@ class Secret:
     __slots__ = ("_source",)
 
     def __init__(self, source: str | Callable[[], str | Awaitable[str]]) -> None:
-        if not isinstance(source, str) and not callable(source):
+        if isinstance(source, type) or not (isinstance(source, str) or callable(source)):
             del source
             raise ConfigurationError("Secret: give a string, or a callable that returns one")
         self._source = source
@@ -182,12 +182,25 @@ def check_number(argument: str, value: object, unit: str, *, above: float | None
 
     >>> check_number("timeout", 30.0, "seconds", above=0)
     """
-    fits = (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and (value >= least if above is None else value > above)
-    )
+    try:
+        fits = (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and (value >= least if above is None else value > above)
+        )
+    except OverflowError:  # an int that is no float
+        fits = False
     if not fits:
         bound = f"{least} or more" if above is None else f"above {above}"
         raise ConfigurationError(f"{argument} must be a number of {unit}, {bound}")
+
+
+def check_flags(owner: str, **flags: object) -> None:
+    """Raise ConfigurationError unless all are bools: a setting that reads ``"false"`` is true.
+
+    >>> check_flags("Client", insecure_http=False)
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{owner}: {name} must be True or False")

@@ -20,7 +20,7 @@ from ..protocol.endpoint import EndpointRequest, EndpointResponse, Hook, HookPoi
 from ..protocol.grants import Grant, RefreshToken, joined_scope
 from ..token import Token
 from ..urls import absolute_url, require_tls
-from ..value import Secret, check_number
+from ..value import Secret, check_flags, check_number
 
 if TYPE_CHECKING:
     from ..protocol.metadata import ServerMetadata
@@ -88,6 +88,7 @@ class Client:
         check_number("Client: timeout", timeout, "seconds", above=0)
         check_number("Client: token_body_limit", token_body_limit, "bytes", above=0)
         check_number("Client: metadata_body_limit", metadata_body_limit, "bytes", above=0)
+        check_flags("Client", insecure_http=insecure_http)
         if session_factory is not None and not callable(session_factory):
             raise ConfigurationError("Client: session_factory must be a callable that makes a new ClientSession")
         if metadata_issuer is not None and not isinstance(server, str):
@@ -96,7 +97,9 @@ class Client:
             raise ConfigurationError("Client: metadata_issuer must be the issuer that the metadata names")
         if not isinstance(hooks, Iterable):
             raise ConfigurationError("Client: hooks must be a list of Hook(…) values")
-        if clock is not None and not all(callable(getattr(clock, name, None)) for name in ("time", "monotonic", "sleep")):
+        if clock is not None and (
+            isinstance(clock, type) or not all(callable(getattr(clock, name, None)) for name in ("time", "monotonic", "sleep"))
+        ):
             raise ConfigurationError("Client: clock must have time(), monotonic() and sleep(seconds)")
         self.authentication: ClientAuthentication = authentication if authentication is not None else NoAuthentication()
         if quirks is None:

@@ -19,7 +19,7 @@ from yarl import URL
 from ..errors import ConfigurationError, OAuthError, TokenUnavailable
 from ..sources.source import Refusal, TokenSource
 from ..token import Token
-from ..value import check_number
+from ..value import check_flags, check_number
 from .gate import Gate, Origins
 from .placement import BearerHeader, Header, Placement
 
@@ -99,12 +99,15 @@ class OAuth2Auth:
             isinstance(placement, type) or not all(callable(getattr(placement, name, None)) for name in members)
         ):
             raise ConfigurationError("OAuth2Auth: placement must be an instance, such as BearerHeader()")
-        if expired_when is not None and not callable(expired_when):
-            raise ConfigurationError("OAuth2Auth: expired_when must be callable")
+        if expired_when is not None and (isinstance(expired_when, type) or not callable(expired_when)):
+            raise ConfigurationError("OAuth2Auth: expired_when must be a function of the response that returns a bool")
+        check_flags("OAuth2Auth", insecure_http=insecure_http)
         if fresh_token_delay is not None:
             check_number("OAuth2Auth: fresh_token_delay", fresh_token_delay, "seconds")
         if on_event is not None and not callable(on_event):
             raise ConfigurationError("OAuth2Auth: on_event must be callable")
+        if inspect.iscoroutinefunction(on_event):
+            raise ConfigurationError("OAuth2Auth: on_event must be a plain function: it is called in the midst of a request")
         self._source = source
         self._on_event = on_event
         self._gate = Gate(origins if origins is not None else getattr(source, "origins", None), insecure_http=insecure_http)

@@ -12,7 +12,7 @@ from typing import ClassVar, Final, Protocol, runtime_checkable
 from urllib.parse import quote_plus
 
 from ..errors import ConfigurationError
-from ..value import Secret, Value
+from ..value import Secret, Value, check_flags
 from .endpoint import EndpointRequest
 
 __all__ = ("ClientAuthentication", "ClientSecret", "ClientSecretBasic", "ClientSecretPost", "NoAuthentication")
@@ -53,7 +53,8 @@ class _SecretHolder(Value):
     def __init__(self, secret: SecretSource) -> None:
         if not secret:
             raise ConfigurationError(f"{type(self).__name__}: the secret is empty; a public client takes authentication=None")
-        if not isinstance(secret, str | Secret) and not callable(secret):
+        if isinstance(secret, type) or not (isinstance(secret, str | Secret) or callable(secret)):
+            del secret  # a traceback that shows locals shall not show it
             raise ConfigurationError(f"{type(self).__name__}: the secret must be a string, a Secret, or a callable")
         self._freeze(secret=Secret.of(secret))
 
@@ -78,6 +79,7 @@ class ClientSecretBasic(_SecretHolder):
 
     def __init__(self, secret: SecretSource, *, encoded: bool = True) -> None:
         super().__init__(secret)
+        check_flags("ClientSecretBasic", encoded=encoded)
         self._freeze(encoded=encoded)
 
     async def authenticate(self, request: EndpointRequest, client_id: str, supported: tuple[str, ...]) -> None:
@@ -110,6 +112,7 @@ class ClientSecret(_SecretHolder):
 
     def __init__(self, secret: SecretSource, *, probe: bool = False) -> None:
         super().__init__(secret)
+        check_flags("ClientSecret", probe=probe)
         self._freeze(probe=probe)
 
     def candidates(self, supported: tuple[str, ...]) -> tuple[ClientSecretBasic | ClientSecretPost, ...]:

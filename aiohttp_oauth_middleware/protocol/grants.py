@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from ..errors import ConfigurationError
-from ..value import EMPTY, Secret, Value
+from ..value import EMPTY, Secret, Value, check_flags
 
 __all__ = ("AuthorizationCode", "ClientCredentials", "ExtensionGrant", "Grant", "RefreshToken")
 
@@ -221,12 +221,14 @@ class ExtensionGrant(_Grant):
         audience: str | None = None,
         extra: Extra = EMPTY,
     ) -> None:
-        _required("grant_type", grant_type)
+        if not isinstance(grant_type, str) or not grant_type:
+            raise ConfigurationError("grant_type must be a non-empty string")
+        check_flags("ExtensionGrant", unattended=unattended, single_use=single_use)
         self._freeze(
             grant_type=grant_type,
             unattended=unattended,
             single_use=single_use,
-            own=_pairs(own, _CLIENT_PARAMETERS | {"scope", "resource", "audience"}),
+            own=_pairs(own, _CLIENT_PARAMETERS | {"scope", "resource", "audience"}, "own"),
         )
         self._share(scope, resource, audience, extra)
         _pairs(extra, frozenset(name for name, _ in self.own))
@@ -273,17 +275,17 @@ def _is_verifier(value: object) -> bool:
     return isinstance(plain, str) and re.fullmatch(r"[A-Za-z0-9\-._~]{43,128}", plain) is not None
 
 
-def _pairs(extra: Extra, reserved: frozenset[str]) -> tuple[tuple[str, str | Secret], ...]:
+def _pairs(extra: Extra, reserved: frozenset[str], argument: str = "extra") -> tuple[tuple[str, str | Secret], ...]:
     found: list[tuple[str, str | Secret]] = []
-    if not isinstance(extra, Mapping | tuple):
-        raise ConfigurationError("extra must be a mapping of names of parameters to strings")
-    for name, value in extra.items() if isinstance(extra, Mapping) else extra:
-        if not isinstance(name, str) or not name:
-            raise ConfigurationError("extra must map names of parameters to strings")
+    pairs: Iterable[object] = extra.items() if isinstance(extra, Mapping) else extra if isinstance(extra, tuple) else (None,)
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and pair[0]):
+            raise ConfigurationError(f"{argument} must be a mapping of names of parameters to strings")
+        name, value = pair
         if name in reserved:
-            raise ConfigurationError(f"extra must not set {name!r}: the protocol does; use the argument of that name")
+            raise ConfigurationError(f"{argument} must not set {name!r}: the protocol does; use the argument of that name")
         for one in value if isinstance(value, Iterable) and not isinstance(value, str) else (value,):
             if not isinstance(one, str | Secret):
-                raise ConfigurationError(f"extra[{name!r}] must be a string, a Secret, or several of them")
+                raise ConfigurationError(f"{argument}[{name!r}] must be a string, a Secret, or several of them")
             found.append((name, one))
     return tuple(found)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from ..errors import ConfigurationError
-from ..value import EMPTY, Value, check_number
+from ..value import EMPTY, Value, check_flags, check_number
 
 __all__ = ("Quirks",)
 
@@ -77,7 +77,16 @@ class Quirks(Value):
         if default_lifetime is not None:
             check_number("Quirks: default_lifetime", default_lifetime, "seconds", above=0)
         check_number("Quirks: refusals_before_latch", refusals_before_latch, "answers", least=1)
-        if not isinstance(renamed, Mapping):
+        check_flags(
+            "Quirks",
+            vschar_tokens=vschar_tokens,
+            strict_scope=strict_scope,
+            scope_on_refresh=scope_on_refresh,
+            client_id_in_body=client_id_in_body,
+            json_request=json_request,
+            insecure_get_request=insecure_get_request,
+        )
+        if not isinstance(renamed, Mapping) or not all(isinstance(n, str) and n for pair in renamed.items() for n in pair):
             raise ConfigurationError("Quirks: renamed must map their names to ours")
         if json_request and insecure_get_request:
             raise ConfigurationError("Quirks: json_request and insecure_get_request exclude each other")
@@ -104,6 +113,6 @@ class Quirks(Value):
 def _names(argument: str, names: str | Iterable[str]) -> tuple[str, ...]:
     """One name or several."""
     found = (names,) if isinstance(names, str) else tuple(names) if isinstance(names, Iterable) else (None,)
-    if not all(isinstance(name, str) for name in found):
+    if not all(isinstance(name, str) and name for name in found):
         raise ConfigurationError(f"Quirks: {argument} must be a name or several")
     return found

@@ -27,9 +27,9 @@ class StaticToken:
                 self._token = Token(token)
             finally:
                 del token  # a traceback that shows locals shall not show it
-        elif isinstance(token, Secret) or callable(token):
-            self._token = None
+        elif isinstance(token, Secret) or (callable(token) and not isinstance(token, type)):
             self._secret = Secret.of(token)
+            self._token = Token(self._secret.reveal().strip()) if self._secret.is_constant else None
         else:
             raise ConfigurationError("StaticToken: token must be a string, a Token, a Secret, or a callable")
 
