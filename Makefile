@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test cover lint format type docs fuzz bench dist changes interop-servers clean
+.PHONY: help demo test cover lint format type docs fuzz soak bench dist changes interop-servers clean
 
 help:
 	@echo "make demo     run the demonstration"
@@ -27,6 +27,7 @@ help:
 	@echo "make type     mypy over package, tests and docs code"
 	@echo "make docs     the documentation and its doctests, warnings as errors"
 	@echo "make fuzz     $(FUZZ_CASES) hostile cases of each kind (FUZZ_CASES=...)"
+	@echo "make soak     the interleavings of a renewal, a hundred times as many"
 	@echo "make bench    the benchmarks, side by side with peers, in .venv-bench"
 	@echo "make dist     sdist and wheel in dist/"
 	@echo "make changes  how the change notes will read"
@@ -79,6 +80,10 @@ docs: $(VENV)/.tools
 
 fuzz: $(VENV)/.test
 	@FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m tests.fuzz
+
+# A thousand seeds for each await point, a hundred times the examples of the state machine: about half an hour.
+soak: $(VENV)/.test
+	@SEEDS=1000 $(BIN)/python -m pytest --timeout=0 tests/faults/test_await_points.py tests/property/test_single_flight.py
 
 bench: .venv-bench/.installed
 	@.venv-bench/bin/python -m tests.bench

@@ -67,6 +67,7 @@ from aiohttp_oauth_middleware import (
     Secret,
     ServerMetadata,
     StaticToken,
+    StoreCorrupted,
     Token,
     Tokens,
     Wanted,
@@ -495,6 +496,22 @@ async def test_G_12_S_22_a_store_that_breaks_shows_no_secret(how: str, sink: Sin
                 await tokens.save(full_token())
         sink.tasks()
     assert sink.errors
+
+
+@pytest.mark.parametrize("work", ["token", "login", "revoke"])
+async def test_G_12_S_22_F_51_a_record_that_cannot_be_read_shows_no_secret(work: str, sink: Sink) -> None:
+    store = SealingStore()
+    async with record(body()) as server:
+        tokens = Tokens(server_of(server), ClientCredentials(), store=store, on_event=sink.event)
+        await tokens.save(full_token())
+        again = Tokens(server_of(server), ClientCredentials(), store=store, on_event=sink.event)
+        store.broken = "corrupt"
+        with sink.fails(StoreCorrupted):
+            await getattr(again, work)()
+    (error,) = sink.errors
+    for one in chained(error):
+        # A JSONDecodeError has the whole text in its ``doc``, where no repr shows it.
+        assert not leaked(repr(vars(one))), type(one)
 
 
 async def test_G_12_S_22_what_the_users_callables_raise_shows_no_secret(sink: Sink) -> None:

@@ -293,7 +293,7 @@ class Client:
             raise ConfigurationError("the client_credentials grant needs a client with authentication (RFC 6749 section 4.4)")
         metadata = await self.metadata()
         if metadata.token_endpoint is None:
-            raise ConfigurationError(f"the metadata of {self.server} has no token_endpoint; give one in ServerMetadata(…)")
+            raise ConfigurationError(f"{self!r}: the metadata has no token_endpoint; give one in ServerMetadata(…)")
         while True:
             request = EndpointRequest(metadata.token_endpoint, _parameters_of(grant))
             request.encoding = self.quirks.request_encoding
@@ -342,7 +342,7 @@ class Client:
         metadata = await self.metadata()
         url: str | None = getattr(metadata, f"{endpoint}_endpoint")
         if url is None:
-            raise ConfigurationError(f"the metadata of {self.server} has no {endpoint}_endpoint")
+            raise ConfigurationError(f"{self!r}: the metadata has no {endpoint}_endpoint; give one in ServerMetadata(…)")
         if not token:
             raise ConfigurationError(f"Client: there is no token to send to the {endpoint} endpoint")
         request = EndpointRequest(url, [("token", token)])

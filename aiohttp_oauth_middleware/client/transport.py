@@ -35,6 +35,9 @@ SessionFactory = Callable[[], "ClientSession | Awaitable[ClientSession]"]
 SESSION_IDLE = 15.0
 # An answer lost with a stale connection leaves a refresh token in doubt, so connections are reused in bursts only.
 KEEPALIVE = 2.0
+# An answer that nobody has come for may hold a token: so many seconds it is kept, and so many of them.
+UNCLAIMED_TIME = 600.0
+UNCLAIMED_MOST = 1_000
 
 
 def exchange(
@@ -226,8 +229,19 @@ class _Lane:
             self._under_way += 1
             outcome = asyncio.run_coroutine_threadsafe(self._carry(exchange), self._loop)
             if spends:
+                self._unclaimed.pop(spends, None)  # so that the oldest stays the first
                 self._unclaimed[spends] = outcome, time.monotonic()
+                self._drop_unclaimed()
             return outcome
+
+    def _drop_unclaimed(self) -> None:
+        now = time.monotonic()
+        while True:
+            oldest, (outcome, began) = next(iter(self._unclaimed.items()))
+            due = now - began > UNCLAIMED_TIME or len(self._unclaimed) > UNCLAIMED_MOST
+            if not due or not outcome.done():
+                return
+            del self._unclaimed[oldest]
 
     def claimed(self, spends: str) -> None:
         """Somebody has got the answer, and will write down what it says."""

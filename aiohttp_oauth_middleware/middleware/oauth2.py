@@ -151,13 +151,13 @@ class OAuth2Auth:
         if not known and not self._gate.admits(url):
             self._say_refused(url)
             return await handler(request)
+        body = request.body  # as it is now: a middleware inside of us may put another one there
         if field is not None and token.token_type == "Bearer":
             request.headers[field] = self._prefix + token.access_token
             try:
                 response = await handler(request)
             finally:
-                if field in request.headers:
-                    del request.headers[field]
+                request.headers.pop(field, None)
         else:
             response = await self._send(request, handler, token)
         status = response.status
@@ -165,7 +165,7 @@ class OAuth2Auth:
             return response
         refused = _Refused(response)
         del response
-        return await self._after_refusal(request, handler, refused, token)
+        return await self._after_refusal(request, handler, refused, token, body)
 
     def trace_config(self) -> TraceConfig:
         """The same for a session that takes no middlewares, on public API alone: ``session.trace_configs.append(…)``.
@@ -196,7 +196,12 @@ class OAuth2Auth:
             await placement.clear(request)
 
     async def _after_refusal(
-        self, request: ClientRequest, handler: ClientHandlerType, refused: _Refused, token: Token
+        self,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        refused: _Refused,
+        token: Token,
+        body: object,
     ) -> ClientResponse:
         """Send it again, at most once for each cause, for as long as the source has a better token."""
         from .resend import can_send_again, discard  # when something was refused, not before
@@ -205,7 +210,7 @@ class OAuth2Auth:
         waited = False
         while (refusal := await self._refusal(request, refused, token)) is not None and refusal.status not in causes:
             better: Token | None = token
-            sendable = can_send_again(request)
+            sendable = can_send_again(request, body)
             wait = sendable and not waited and refusal.verdict != "more wanted" and self._is_newborn(token)
             if wait:
                 waited = True  # the same token once more; if it is refused again, that counts
@@ -228,6 +233,8 @@ class OAuth2Auth:
                 break
             await discard(request, refused.response)
             token = better
+            if request.body is not body:
+                await request.update_body(body)
             refused.response = await self._send(request, handler, token)
         return refused.response
 

@@ -14,13 +14,14 @@ DRAIN_LIMIT: Final = 64 * 1024
 DRAIN_TIME: Final = 1.0
 
 
-def can_send_again(request: ClientRequest) -> bool:
-    """Whether the same bytes can go out a second time, after a first. The kind of the body decides, not what is left of it: a
-    stream that was sent reads as an empty body.
+def can_send_again(request: ClientRequest, body: object) -> bool:
+    """Whether *body*, the request's before it was sent, can go out a second time with the same bytes.
+
+    Its kind decides, not what is left of it: a stream that was sent reads as an empty body.
 
     A refused ``Expect: 100-continue`` leaves aiohttp's request in a state in which a second send hangs.
     """
-    return hdrs.EXPECT not in request.headers and _replayable(request.body)
+    return hdrs.EXPECT not in request.headers and _replayable(body)
 
 
 def _replayable(body: object) -> bool:

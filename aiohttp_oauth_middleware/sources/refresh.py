@@ -259,6 +259,8 @@ class Renewal:
         if state is not None and state.token == ours:
             return ours  # it was our own write, whose success had not reached us
         self._emit("stale_write_refused")
+        if state is None and self._grant is not None and self._grant.unattended:
+            return ours  # it was forgotten, which signs nobody out: whoever waits has it, and the store stays as it was left
         if state is None or state.kind != "ok" or state.token is None:
             raise LoginRequired("this user was signed out while the token was being renewed: sign in again")
         return state.token

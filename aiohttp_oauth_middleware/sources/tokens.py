@@ -96,8 +96,8 @@ class Tokens:
             isinstance(store, type) or not all(callable(getattr(store, n, None)) for n in _STORE_METHODS)
         ):
             raise ConfigurationError(f"Tokens: store must be an object with the methods {', '.join(_STORE_METHODS)}")
-        if not isinstance(grant, Grant) and (timeout := getattr(grant, "timeout", 1)) != 1:
-            check_number("Tokens: the Login's timeout", timeout, "seconds")
+        if not isinstance(grant, Grant):
+            _check_timeout(grant)
         if store is None:
             from ..stores.memory import MemoryStore
 
@@ -284,6 +284,7 @@ class Tokens:
         if isinstance(made, Grant) and not isinstance(made, type):
             return made, None
         if _is_login(made):
+            _check_timeout(made)
             return None, made  # type: ignore[return-value]
         raise ConfigurationError(f"Tokens: {_NEEDS_A_GRANT}; what this one returned is neither")
 
@@ -321,6 +322,11 @@ def _checked(key: object) -> str:
     if not isinstance(key, str) or not key:
         raise ConfigurationError("Tokens: the key must be a non-empty string; None is never taken for the default user")
     return key
+
+
+def _check_timeout(login: object) -> None:
+    if hasattr(login, "timeout"):
+        check_number("Tokens: the Login's timeout", login.timeout, "seconds")
 
 
 def _is_login(how: object) -> bool:

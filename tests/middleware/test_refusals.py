@@ -12,6 +12,7 @@ from aiohttp import ClientResponse, ClientResponseError, ClientSession, TCPConne
 
 from aiohttp_oauth_middleware import (
     BearerHeader,
+    Client,
     ClientCredentials,
     ConfigurationError,
     ErrorResponse,
@@ -19,10 +20,12 @@ from aiohttp_oauth_middleware import (
     LoginRequired,
     OAuth2Auth,
     Refusal,
+    ServerMetadata,
     StaticToken,
     Token,
     Tokens,
     TokenUnavailable,
+    Wanted,
 )
 from aiohttp_oauth_middleware.testing import AuthorizationServer, EchoAPI
 from tests.middleware.wire import INVALID, Rotating, Seen, only, record
@@ -168,6 +171,24 @@ async def test_S_38_F_40_a_source_that_has_nothing_better_gets_the_response_retu
         [["Bearer only"]],
     )
     assert await statuses(OAuth2Auth(StaticToken("only"), origins=lambda url: True), only()) == ([401], [["Bearer only"]])
+
+
+async def test_S_38_F_40_where_the_person_refuses_more_the_403_is_returned_and_nobody_is_asked_again() -> None:
+    asked: list[Wanted] = []
+
+    async def refuse(client: Client, wanted: Wanted) -> Token:
+        asked.append(wanted)
+        raise LoginRequired("no")
+
+    client = Client(ServerMetadata(token_endpoint="http://127.0.0.1:9/token"), "id")
+    tokens = Tokens(client, refuse)  # type: ignore[arg-type]
+    await tokens.save(Token("at-1", scope='rä"d'))
+    challenge = 'Bearer error="insufficient_scope", scope="write"'
+    auth = OAuth2Auth(tokens, origins=lambda url: True)
+    seen = await statuses(auth, only(status=403, challenge=challenge), 3)
+    assert seen == ([403] * 3, [["Bearer at-1"]] * 3)
+    assert asked == [Wanted(scope="write")]
+    assert await tokens.token() == Token("at-1", scope='rä"d')
 
 
 async def test_S_38_a_source_that_answers_none_gets_the_response_returned() -> None:

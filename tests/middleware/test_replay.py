@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientError, ClientSession, ClientTimeout, CookieJar, FormData, MultipartWriter, TCPConnector
+from aiohttp import (
+    ClientError,
+    ClientHandlerType,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    CookieJar,
+    FormData,
+    MultipartWriter,
+    TCPConnector,
+)
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
@@ -481,3 +492,29 @@ async def test_F_14_F_58_a_caller_who_is_cancelled_during_the_delay_leaves_no_co
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert not session.connector._acquired  # type: ignore[union-attr]
+
+
+async def test_G_16_a_body_that_an_inner_middleware_rewrote_starts_from_the_original_the_second_time() -> None:
+    """Doubled once by each send, not twice by the second; and a stream that was turned into bytes is not sent again."""
+
+    async def double(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        body = bytes(await request.body.as_bytes())  # type: ignore[union-attr]
+        await request.update_body(body + body)
+        return await handler(request)
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"abc"
+
+    async with record(only("at-2")) as wire:
+        auth = OAuth2Auth(Rotating(), origins=wire.url)
+        async with ClientSession(middlewares=[auth, double]) as session:
+            async with session.post(wire.url, data=b"abc") as response:
+                assert response.status == 200
+            assert [bytes(seen.body) for seen in wire.seen] == [b"abcabc", b"abcabc"]
+        auth = OAuth2Auth(Rotating(), origins=wire.url)
+        async with (
+            ClientSession(middlewares=[auth, double]) as session,
+            session.post(wire.url, data=stream()) as response,
+        ):
+            assert response.status == 401
+        assert [bytes(seen.body) for seen in wire.seen][2:] == [b"abcabc"]

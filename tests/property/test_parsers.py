@@ -56,7 +56,7 @@ QUIRKS = st.builds(
     vschar_tokens=st.booleans(),
     strict_scope=st.booleans(),
     default_lifetime=st.none() | st.floats(0.1, 10**6),
-    token_types=st.lists(st.text(max_size=5), max_size=2),
+    token_types=st.lists(st.text(min_size=1, max_size=5), max_size=2),
     token_path=st.sampled_from([(), ("data",)]),
 )
 CONTENT_TYPES = (

@@ -33,6 +33,7 @@ from aiohttp_oauth_middleware import (
     InsecureTransport,
     InvalidClient,
     InvalidGrant,
+    LoginRequired,
     NoAuthentication,
     OAuthError,
     Quirks,
@@ -41,6 +42,7 @@ from aiohttp_oauth_middleware import (
     ServerMetadata,
     Token,
     TokenResponseError,
+    Tokens,
     TokenUnavailable,
 )
 from aiohttp_oauth_middleware.client import transport
@@ -193,6 +195,62 @@ async def test_a_grant_of_the_users_own_is_one() -> None:
     async with serve(token_answer()) as server:
         await client_of(server).fetch_token(Mine())
     assert server.requests[0].form == {"grant_type": "urn:mine", "x": "1"}
+
+
+class Broken:
+    """A grant of the user's own that isn't quite one."""
+
+    grant_type = "urn:mine"
+    unattended = True
+    single_use = False
+
+    def __init__(self, yielded: Any) -> None:
+        self.yielded = yielded
+
+    def parameters(self) -> Any:
+        if isinstance(self.yielded, Exception):
+            raise self.yielded
+        return self.yielded
+
+
+JUNK: list[Any] = [
+    ZeroDivisionError("CANARY"),
+    TypeError("CANARY"),
+    None,
+    7,
+    "CANARY",
+    [("CANARY",)],
+    [("a", "CANARY", "b")],
+    [("a", None)],
+    [("CANARY", 1)],
+    [(1, "CANARY")],
+    [("a", b"CANARY")],
+    {"a": "CANARY"},
+]
+
+
+@pytest.mark.parametrize("yielded", JUNK, ids=repr)
+async def test_F_55_a_grant_of_the_users_own_that_yields_junk_is_named_and_nothing_is_sent(yielded: Any) -> None:
+    async with serve(token_answer()) as server:
+        client = client_of(server)
+        for work in (partial(client.fetch_token, Broken(yielded)), Tokens(client, Broken(yielded)).token):
+            with pytest.raises(ConfigurationError, match=r"the grant's parameters\(\)") as caught:
+                await work()
+            assert not caught.value.retryable
+            assert "CANARY" not in str(caught.value)
+    assert server.connections == 0
+
+
+async def test_F_55_an_error_of_ours_that_such_a_grant_raises_passes_as_it_is() -> None:
+    async with serve(token_answer()) as server:
+        client = client_of(server)
+        for work in (
+            partial(client.fetch_token, Broken(LoginRequired("nobody is here"))),
+            Tokens(client, Broken(LoginRequired("nobody is here"))).token,
+        ):
+            with pytest.raises(LoginRequired, match="nobody is here"):
+                await work()
+    assert server.connections == 0
 
 
 async def test_the_lifetime_counts_from_the_sending_of_the_request() -> None:
@@ -431,6 +489,21 @@ async def test_F_26_a_metadata_answer_that_breaks_off_spends_nothing() -> None:
         with pytest.raises(TokenUnavailable) as caught:
             await Client(server.url, "id", ClientSecret("s")).refresh("rt")
     assert not caught.value.maybe_spent
+
+
+async def test_F_25_the_timeout_is_for_all_the_places_together() -> None:
+    async def never(request: Request, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with serve(never) as server:
+        client = Client(server.url + "/tenant", "id", ClientSecret("s"), timeout=0.2)
+        for work in (client.metadata, partial(client.fetch_token, ClientCredentials())):
+            before = len(server.requests)
+            with pytest.raises(TokenUnavailable, match=r"was not found within 0\.2 s") as caught:
+                await work()
+            assert caught.value.retryable
+            assert not caught.value.maybe_spent
+            assert len(server.requests) - before < len(PLACES), "each place had a timeout of its own"
 
 
 async def test_one_place_down_and_the_next_up_is_up() -> None:
@@ -1431,6 +1504,19 @@ def test_a_client_is_made_without_a_loop_and_prints_no_secret() -> None:
     assert (client.server, client.issuer, client.public) == (AS, AS, False)
     values = Client(ServerMetadata(token_endpoint=AS + "/token"), "id")
     assert (values.server, values.issuer, values.public) == (AS + "/token", None, True)
+
+
+async def test_S_22_neither_a_repr_nor_a_message_shows_the_query_of_a_token_endpoint() -> None:
+    client = Client(ServerMetadata(token_endpoint=AS + "/token?sig=CANARY"), "id", ClientSecret("s"))
+    assert repr(client) == "<Client 'id' at 'https://as.example/token'>"
+    tokens = Tokens(client, ClientCredentials())
+    assert "as.example/token" in repr(tokens)
+    for shown in (repr(tokens), repr(tokens.for_key("alice")), str(client)):
+        assert "CANARY" not in shown
+    for work in (client.revoke("t"), client.introspect("t")):
+        with pytest.raises(ConfigurationError, match="the metadata has no") as caught:
+            await work
+        assert "CANARY" not in told(caught.value)
 
 
 async def test_one_client_serves_several_loops() -> None:

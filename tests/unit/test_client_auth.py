@@ -164,3 +164,8 @@ async def test_a_callable_is_called_at_each_use(holder: Holder) -> None:
 )
 def test_each_is_a_client_authentication(authentication: object) -> None:
     assert isinstance(authentication, ClientAuthentication)
+
+
+def test_S_28_a_client_id_with_a_colon_is_not_sent_raw() -> None:
+    with pytest.raises(ConfigurationError, match=r"client_id with a colon.*encoded=True"):
+        basic("CANARY:id", "CANARY", encoded=False)

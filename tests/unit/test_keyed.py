@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from yarl import URL
 
 from aiohttp_oauth_middleware import (
+    AccessDenied,
     AuthorizationCode,
     Client,
     ClientCredentials,
@@ -21,6 +23,7 @@ from aiohttp_oauth_middleware import (
     Refusal,
     Secret,
     StoreError,
+    StoreLockTimeout,
     Token,
     Tokens,
     TokenUnavailable,
@@ -28,8 +31,10 @@ from aiohttp_oauth_middleware import (
 )
 from aiohttp_oauth_middleware.protocol.challenge import Challenge
 from aiohttp_oauth_middleware.protocol.endpoint import EndpointResponse
+from aiohttp_oauth_middleware.sources import keyed
 from aiohttp_oauth_middleware.sources.held import Held
 from aiohttp_oauth_middleware.sources.state import State
+from aiohttp_oauth_middleware.stores.store import Lock
 from tests.clock import VirtualClock
 from tests.strict_server import LOST, DirectClient, FaultyStore, SlowStore, StrictServer, oauth_error, turns
 
@@ -852,6 +857,142 @@ async def test_F_40_a_person_who_refused_more_is_not_asked_again_by_the_next_403
     assert len(somebody.wanted) == 2
 
 
+@pytest.mark.parametrize("granted", ['rä"d', "a\\b", "\ud800"], ids=ascii)
+async def test_F_40_an_odd_scope_that_was_granted_does_not_keep_the_Login_from_being_asked(
+    server: StrictServer, granted: str
+) -> None:
+    somebody = Somebody(server)
+    tokens = Tokens(DirectClient(server), somebody)
+    first = server.sign_in().replace(scope=granted)
+    await tokens.save(first)
+    assert await tokens.token(too_little(first)) != first
+    assert somebody.wanted == [Wanted(scope="more")]
+
+
+@pytest.mark.parametrize(
+    "error", [LoginRequired("no"), ZeroDivisionError(), AccessDenied("no", error="access_denied")], ids=repr
+)
+async def test_F_40_a_refused_step_up_gives_the_token_back_and_latches_no_ordinary_login(
+    clock: VirtualClock, server: StrictServer, error: Exception
+) -> None:
+    somebody = Somebody(server)
+    tokens = Tokens(DirectClient(server), somebody)
+    first = await tokens.token()
+    somebody.error = error
+    for _ in range(3):
+        assert await tokens.token(too_little(first)) == first, "the 403 is what there is"
+    assert len(somebody.wanted) == 2, "and nobody is asked twice"
+    somebody.error = None
+    clock.advance(3600.0)
+    server.end_sign_ins()
+    second = await tokens.token()
+    assert second != first
+    assert somebody.wanted[2:] == [Wanted()]
+    assert await tokens.token(too_little(second)) != second, "a new sign-in lifts it"
+
+
+async def test_F_40_a_refused_login_latches_no_step_up(clock: VirtualClock, server: StrictServer) -> None:
+    somebody = Somebody(server)
+    store = MemoryStore()
+    tokens = Tokens(DirectClient(server), somebody, store=store)
+    somebody.error = LoginRequired("no")
+    for _ in range(3):
+        with pytest.raises(LoginRequired):
+            await tokens.token()
+    assert len(somebody.wanted) == 1
+    somebody.error = None
+    elsewhere = server.sign_in()
+    await Tokens(DirectClient(server), somebody, store=store).save(elsewhere)
+    assert await tokens.token() == elsewhere
+    assert await tokens.token(too_little(elsewhere)) != elsewhere
+
+
+async def test_F_40_a_step_up_that_fails_for_a_passing_reason_says_so_and_is_tried_again(server: StrictServer) -> None:
+    somebody = Somebody(server)
+    tokens = Tokens(DirectClient(server), somebody)
+    first = await tokens.token()
+    somebody.error = TokenUnavailable("the network is down")
+    for _ in range(2):
+        with pytest.raises(TokenUnavailable, match="the network is down"):
+            await tokens.token(too_little(first))
+    assert len(somebody.wanted) == 3
+    somebody.error = None
+    assert await tokens.token(too_little(first)) != first
+
+
+class LockingStore(MemoryStore):
+    """A store whose lock for logins fails while it is told to."""
+
+    error: Exception | None = None
+
+    @asynccontextmanager
+    async def lock(self, key: str, *, wait: float) -> AsyncIterator[Lock]:
+        if self.error is not None and key.endswith(" login"):
+            raise self.error
+        async with super().lock(key, wait=wait) as held:
+            yield held
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), StoreLockTimeout("held elsewhere")], ids=repr)
+async def test_F_51_a_store_that_fails_in_the_lock_of_a_login_is_no_refusal_of_the_person(
+    server: StrictServer, error: Exception
+) -> None:
+    somebody, store = Somebody(server), LockingStore()
+    tokens = Tokens(DirectClient(server), somebody, store=store, key="alice")
+    store.error = error
+    for work in (tokens.token, tokens.login, tokens.token):
+        with pytest.raises(StoreError) as caught:
+            await work()
+        assert caught.value.retryable
+        if not isinstance(error, StoreError):
+            assert caught.value.__cause__ is error
+            assert caught.value.key_id == "2bd806c9"
+    assert somebody.wanted == []
+    assert tokens._common.refused_logins == {}
+    assert tokens.counts["login_failed"] == 0
+    store.error = None
+    await tokens.token()
+    assert somebody.wanted == [Wanted()]
+
+
+async def test_F_51_a_login_whose_result_cannot_be_stored_is_used_and_the_person_is_asked_once(
+    clock: VirtualClock, server: StrictServer
+) -> None:
+    somebody, store = Somebody(server), FaultyStore()
+    tokens = Tokens(DirectClient(server), somebody, store=store)
+    somebody.gate = asyncio.Event()
+    waiting = [asyncio.create_task(tokens.token()) for _ in range(5)]
+    while not somebody.wanted:
+        await turns(1)
+    store.failing = lambda number: True
+    somebody.gate.set()
+    first, *others = await asyncio.gather(*waiting)
+    assert server.accepts(first.access_token)
+    assert others == [first] * 4
+    assert [await tokens.token() for _ in range(3)] == [first] * 3
+    assert somebody.wanted == [Wanted()]
+    assert tokens.counts["store_write_failed"] == 1
+    assert tokens.counts["login_succeeded"] == 1
+    assert tokens.counts["login_failed"] == 0
+
+
+async def test_I6_what_is_latched_is_bounded_and_the_latest_stays(
+    server: StrictServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyed, "LATCHES", 10)
+    somebody = Somebody(server)
+    somebody.error = LoginRequired("no")
+    tokens = Tokens(DirectClient(server), somebody, cache_size=5)
+    for number in range(100):
+        with pytest.raises(LoginRequired):
+            await tokens.for_key(f"user-{number}").token()
+    assert len(tokens._common.refused_logins) == 10
+    asked = len(somebody.wanted)
+    with pytest.raises(LoginRequired):
+        await tokens.for_key("user-99").token()
+    assert len(somebody.wanted) == asked
+
+
 # The rest.
 
 
@@ -915,3 +1056,49 @@ async def test_F_26_a_lost_answer_on_a_server_that_did_rotate_is_told_truthfully
     with pytest.raises(LoginRequired):
         await tokens.token()
     assert server.token_requests == 2
+
+
+async def test_on_token_that_hangs_delays_nobody_for_ever(
+    server: StrictServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keyed, "NOTIFY_TIMEOUT", 0.01)
+    called: list[str] = []
+
+    async def on_token(token: Token, key: str) -> None:
+        called.append(key)
+        await asyncio.Event().wait()
+
+    tokens = Tokens(DirectClient(server), ClientCredentials(), on_token=on_token)
+    async with asyncio.timeout(20.0):
+        token = await tokens.token()
+        assert await tokens.login() != token
+        await tokens.save(Token("b"))
+    assert called == ["default"] * 3
+    assert "on_token raised TimeoutError" in caplog.text
+
+
+class SlowToDelete(SlowStore):
+    """A store that takes its time to delete."""
+
+    async def delete(self, key: str, *, expected: int | None = None) -> bool:
+        await turns(5)
+        deleted = await super().delete(key, expected=expected)
+        await turns(5)
+        return deleted
+
+
+@pytest.mark.parametrize("moment", range(1, 40))
+async def test_forget_at_any_moment_of_a_flight_is_no_sign_out_for_client_credentials(
+    clock: VirtualClock, server: StrictServer, moment: int
+) -> None:
+    store = SlowToDelete()
+    tokens = Tokens(DirectClient(server), ClientCredentials(), store=store)
+    await tokens.token()
+    clock.advance(3600.0)
+    forgetting = asyncio.create_task(tokens.forget())
+    await turns(moment)
+    meanwhile = [asyncio.create_task(tokens.token()) for _ in range(3)]
+    await forgetting
+    for token in (*await asyncio.gather(*meanwhile), await tokens.token()):
+        assert server.accepts(token.access_token)
+    assert tokens.counts["signed_out"] == 0

@@ -248,3 +248,15 @@ def test_S_29_plain_http_to_another_machine_is_refused_unless_the_object_says_so
 
 def test_S_29_no_host_is_not_this_machine() -> None:
     assert not is_loopback(None)
+
+
+def test_what_can_be_read_once_only_is_kept() -> None:
+    names = ("client_secret_post", "private_key_jwt")
+    metadata = ServerMetadata(
+        ISSUER,
+        **{f"{endpoint}_endpoint_auth_methods_supported": (name for name in names) for endpoint in METHODS},  # type: ignore[arg-type]
+    )
+    for endpoint in METHODS:
+        assert metadata.methods_supported(endpoint) == names
+        assert metadata.methods_supported(endpoint) == names
+    assert metadata.replace() == metadata

@@ -34,6 +34,9 @@ def test_they_take_what_is_convenient() -> None:
     assert Quirks(token_path="data").token_path == ("data",)
     assert Quirks(token_path=["a", "b"]).token_path == ("a", "b")
     assert Quirks(token_types=["User Access Token"]).token_types == {"user access token"}
+    assert Quirks(token_types="Application Access Token").token_types == {"application access token"}
+    assert Quirks(token_types=(name for name in ("A", "b"))).token_types == {"a", "b"}
+    assert Quirks(token_path=(name for name in ("a", "b"))).token_path == ("a", "b")
     renamed = {"accessToken": "access_token"}
     quirks = Quirks(renamed=renamed)
     renamed.clear()

@@ -6,7 +6,7 @@ import pytest
 from yarl import URL
 
 from aiohttp_oauth_middleware import Refusal, Token, Wanted
-from aiohttp_oauth_middleware.protocol.challenge import parse_challenges
+from aiohttp_oauth_middleware.protocol.challenge import Challenge, parse_challenges
 
 TOKEN = Token("access", scope="a b")
 
@@ -79,3 +79,10 @@ def test_the_challenge_is_the_first_with_an_error_else_the_first_of_ours() -> No
 )
 def test_what_is_wanted_on_top_of_what_was_granted(header: str, token: Token | None, wanted: Wanted) -> None:
     assert refusal(403, header, token=token).wanted == wanted
+
+
+@pytest.mark.parametrize("odd", ['rä"d', "a\\b", "\ud800", "\x7f", '"'], ids=ascii)
+def test_F_40_a_scope_in_characters_that_none_may_have_is_left_out_of_what_is_wanted(odd: str) -> None:
+    challenge = Challenge("bearer", {"error": "insufficient_scope", "scope": f"{odd} write"})
+    refused = Refusal(URL("https://api.example"), 403, (challenge,), Token("a", scope=f"read {odd}"))
+    assert refused.wanted == Wanted(scope="read write")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import traceback
 
 import pytest
 
@@ -74,3 +76,31 @@ def test_F_51_what_cannot_be_read_is_StoreCorrupted(body: bytes) -> None:
 def test_a_cool_down_that_is_no_number_counts_as_none() -> None:
     assert State.from_body(changed(cooldown_until="soon")).cooldown_until == 0.0
     assert State.from_body(changed(cooldown_until=None)).cooldown_until == 0.0
+
+
+CUT_SHORT = Token("CANARY-access", refresh_token="CANARY-refresh", extra={"id_token": "CANARY-id"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        State(token=CUT_SHORT).to_body()[:-2],
+        State(token=CUT_SHORT).to_body() + b"}",
+        State(token=CUT_SHORT).to_body().replace(b'"schema":1', b'"schema":2'),
+        State(token=CUT_SHORT).to_body().replace(b'"ok"', b'"asleep"'),
+        State(token=CUT_SHORT).to_body().replace(b"CANARY-access", b"CANARY access"),
+        State(token=CUT_SHORT).to_body().replace(b'"owner"', b'"failures":[],"owner"'),
+    ],
+    ids=["cut short", "too long", "another schema", "another state", "a bad token", "bad failures"],
+)
+def test_S_22_F_51_the_traceback_of_a_record_that_cannot_be_read_has_no_token_in_its_locals(body: bytes) -> None:
+    with pytest.raises(StoreCorrupted) as caught:
+        State.from_body(body)
+    # The parser's own errors hold the whole text.
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    ours = [frame for frame in frames if frame.f_code.co_filename == inspect.getfile(State)]
+    assert ours
+    for frame in ours:
+        assert "CANARY" not in repr(frame.f_locals)

@@ -20,6 +20,7 @@ from aiohttp_oauth_middleware import (
     MemoryStore,
     Record,
     Refusal,
+    Secret,
     ServerMetadata,
     Token,
     Tokens,
@@ -28,6 +29,7 @@ from aiohttp_oauth_middleware import (
     Wanted,
 )
 from aiohttp_oauth_middleware.protocol.challenge import Challenge
+from aiohttp_oauth_middleware.protocol.password import Password
 from aiohttp_oauth_middleware.sources.source import Login
 from tests.clock import VirtualClock
 from tests.strict_server import DirectClient, StrictServer, all_of, turns
@@ -224,6 +226,59 @@ async def test_S_21_what_differs_in_server_client_grant_resource_or_scope_shares
     assert await all_of(made[0].keys()) == ["default", "alice"]
 
 
+@pytest.mark.filterwarnings("ignore:the password grant")
+async def test_S_21_whose_password_it_is_tells_two_apart_over_one_store_and_the_default_key(
+    server: StrictServer, client: DirectClient
+) -> None:
+    store = MemoryStore()
+    alice, bob = (Tokens(client, Password(name, "password"), store=store) for name in ("alice", "bob"))
+    assert await alice.token() != await bob.token()
+    assert [request["username"] for request in server.requests] == ["alice", "bob"]
+    again = Tokens(client, Password("alice", "a new password"), store=store)
+    assert await again.token() == await alice.token(), "the password is no part of whose it is"
+    assert server.token_requests == 2
+
+
+async def test_S_21_so_does_what_an_extension_grant_sends_of_its_own(server: StrictServer, client: DirectClient) -> None:
+    store = MemoryStore()
+    made = [
+        Tokens(client, ExtensionGrant("urn:x", own, scope=scope), store=store)
+        for own, scope in (
+            ({"user": "alice"}, None),
+            ({"user": "bob"}, None),
+            ({"subject": "alice"}, None),
+            ({"user": ["alice", "bob"]}, None),
+            ({}, "alice"),
+            ({}, None),
+        )
+    ]
+    assert len({(await tokens.token()).access_token for tokens in made}) == len(made)
+    fresh = Tokens(client, ExtensionGrant("urn:x", {"user": "alice", "proof": Secret("afresh")}), store=store)
+    assert await fresh.token() == await made[0].token(), "a proof that is made anew each time is no part of whose it is"
+    assert server.token_requests == len(made)
+
+
+async def test_S_21_keys_names_nobody_else_and_nobody_whose_token_is_dead(
+    server: StrictServer, client: DirectClient, clock: VirtualClock
+) -> None:
+    store = MemoryStore()
+    tokens, others = Tokens(client, store=store), Tokens(DirectClient(server, issuer="https://other.example"), store=store)
+    assert await all_of(tokens.keys()) == []
+    for key in ("alice", "bob", "carol"):
+        await tokens.save(server.sign_in(), key=key)
+    await others.save(server.sign_in(), key="mallory")
+    assert sorted(await all_of(tokens.keys())) == ["alice", "bob", "carol"]
+    assert await all_of(others.keys()) == ["mallory"]
+    clock.advance(3600.0)
+    server.end_sign_ins()
+    with pytest.raises(LoginRequired):
+        await tokens.for_key("bob").token()
+    await tokens.forget(key="carol")
+    assert await all_of(tokens.keys()) == ["alice"]
+    await tokens.save(server.sign_in(), key="bob")
+    assert sorted(await all_of(tokens.keys())) == ["alice", "bob"]
+
+
 async def test_a_stored_token_serves_whatever_attended_way_would_earn_the_next(
     server: StrictServer, client: DirectClient
 ) -> None:
@@ -320,6 +375,52 @@ async def test_a_Login_is_told_from_a_function_of_the_key(client: DirectClient, 
     for login in (WithTimeout(), two):
         await Tokens(client, login).token()  # type: ignore[arg-type]
     assert server.token_requests == 0
+
+
+async def test_a_Login_with_a_default_argument_is_a_Login_and_a_plain_function_with_one_is_of_the_key(
+    client: DirectClient, server: StrictServer
+) -> None:
+    async def wanted_by_default(client: Client, wanted: Wanted | None = None) -> Token:
+        return server.sign_in()
+
+    async def both_by_default(client: Client | None = None, wanted: Wanted | None = None) -> Token:
+        return server.sign_in()
+
+    async def one_more(client: Client, wanted: Wanted, prompt: str = "login") -> Token:
+        return server.sign_in()
+
+    for login in (wanted_by_default, both_by_default, one_more):
+        tokens = Tokens(client, login)  # type: ignore[arg-type]
+        await tokens.token()
+        assert tokens.counts["login_succeeded"] == 1
+    assert server.token_requests == 0
+
+    def of(key: str, tenant: str = "acme") -> Grant:
+        return ExtensionGrant("urn:x", {"user": key, "tenant": tenant})
+
+    tokens = Tokens(client, of)
+    await tokens.for_key("alice").token()
+    assert [(request["user"], request["tenant"]) for request in server.requests] == [("alice", "acme")]
+    assert tokens.counts["login_started"] == 0
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "5", None, True, [], 10**400], ids=ascii)
+async def test_a_Login_whose_timeout_is_none_is_refused_by_name(client: DirectClient, timeout: object) -> None:
+    class Asking:
+        def __init__(self) -> None:
+            self.timeout = timeout
+            self.asked = 0
+
+        async def __call__(self, client: Client, wanted: Wanted) -> Token:
+            self.asked += 1
+            return Token("a")
+
+    login = Asking()
+    with pytest.raises(ConfigurationError, match="the Login's timeout must be a number of seconds"):
+        Tokens(client, login)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="the Login's timeout must be a number of seconds"):
+        await Tokens(client, lambda key: login).token()  # type: ignore[arg-type, return-value]
+    assert login.asked == 0
 
 
 async def test_a_callable_without_a_signature_is_taken_for_a_function_of_the_key(client: DirectClient) -> None:

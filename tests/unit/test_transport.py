@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from aiohttp_oauth_middleware import (
+    AuthorizationCode,
     Client,
     ClientCredentials,
     ClientSecret,
@@ -36,10 +37,12 @@ from aiohttp_oauth_middleware import (
     OAuthError,
     Secret,
     ServerMetadata,
+    Token,
     TokenUnavailable,
 )
 from aiohttp_oauth_middleware.client import transport
 from aiohttp_oauth_middleware.client.transport import close_exchanges, exchange
+from tests.clock import VirtualClock
 from tests.raw_server import RawServer, Request, answer, serve, token_answer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -49,6 +52,7 @@ ROOT = Path(__file__).parent.parent.parent
 def fresh_lane() -> Iterator[None]:
     """Each test starts and ends without the thread."""
     close_exchanges()
+    transport._forget_lane()  # also of the answers that nobody came for
     yield
     close_exchanges()
     assert exchange_threads() == []
@@ -223,6 +227,124 @@ async def test_P0_an_exchange_ends_although_nobody_waits_for_it_any_more() -> No
         # What was to be handed over finds nobody.
         await asyncio.to_thread(close_exchanges)
         await asyncio.sleep(0)
+
+
+def spending(url: str, spends: str = "digest") -> Awaitable[EndpointResponse]:
+    request = EndpointRequest(url, [("refresh_token", Secret("CANARY-rt"))])
+    request.spends = spends
+    return exchange(request, name="the token endpoint", timeout=10.0, body_limit=65_536)
+
+
+async def left(server: RawServer, arrival: Awaitable[EndpointResponse], number: int = 1) -> None:
+    """Stop waiting for *arrival*, once the request has come."""
+    waiting = asyncio.ensure_future(arrival)
+    await server.until(lambda: len(server.requests) == number)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_P0_an_exchange_that_nobody_heard_of_and_that_failed_is_not_picked_up() -> None:
+    gate = asyncio.Event()
+
+    async def broken_at_first(request: Request, writer: asyncio.StreamWriter) -> bytes | None:
+        if len(server.requests) > 1:
+            return token_answer("second")
+        await gate.wait()
+        return None
+
+    async with serve(broken_at_first) as server:
+        await left(server, spending(server.url))
+        ((outcome, _),) = transport._lane._unclaimed.values()
+        gate.set()
+        await until(outcome.done)
+        assert isinstance(outcome.exception(), TokenUnavailable)
+        assert b"second" in (await spending(server.url)).body
+        assert len(server.requests) == 2
+        assert transport._lane._unclaimed == {}
+
+
+async def test_P0_an_exchange_that_has_ended_unheard_is_picked_up_once() -> None:
+    made = iter(range(1, 9))
+    async with serve(lambda request: token_answer(f"at-{next(made)}")) as server:
+        await left(server, spending(server.url))
+        ((outcome, _),) = transport._lane._unclaimed.values()
+        await until(outcome.done)
+        assert b"at-1" in (await spending(server.url)).body
+        assert len(server.requests) == 1
+        assert transport._lane._unclaimed == {}
+        assert b"at-2" in (await spending(server.url)).body, "it was heard: this is another request"
+
+
+async def test_P0_S_22_answers_that_nobody_comes_for_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = VirtualClock()
+    monkeypatch.setattr(transport, "time", clock)
+    monkeypatch.setattr(transport, "UNCLAIMED_MOST", 5)
+    async with serve(token_answer()) as server:
+        lane = transport._lane
+        for number in range(20):
+            await left(server, spending(server.url, f"{number}"), number + 1)
+            await until(lane._unclaimed[f"{number}"][0].done)
+        assert list(lane._unclaimed) == ["15", "16", "17", "18", "19"]
+        clock.advance(601.0)
+        await left(server, spending(server.url), 21)
+        assert list(lane._unclaimed) == ["digest"]
+
+
+async def test_P0_what_spends_nothing_is_never_picked_up() -> None:
+    gate = asyncio.Event()
+
+    async def slowly(request: Request, writer: asyncio.StreamWriter) -> bytes:
+        await gate.wait()
+        return token_answer()
+
+    async with serve(slowly) as server:
+        await left(server, send(server.url))
+        assert transport._lane._unclaimed == {}
+        again = asyncio.ensure_future(send(server.url))
+        await server.until(lambda: len(server.requests) == 2)
+        gate.set()
+        await again
+
+
+def earned_by_code(client: Client, secret: str) -> Awaitable[Token]:
+    return client.fetch_token(AuthorizationCode(secret))
+
+
+def earned_by_refresh(client: Client, secret: str) -> Awaitable[Token]:
+    return client.refresh(secret)
+
+
+@pytest.mark.parametrize("earn", [earned_by_code, earned_by_refresh])
+async def test_P0_an_answer_that_is_picked_up_counts_from_when_its_request_was_sent(
+    earn: Callable[[Client, str], Awaitable[Token]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, clock = asyncio.Event(), VirtualClock()
+    monkeypatch.setattr(transport, "time", clock)
+
+    async def slowly(request: Request, writer: asyncio.StreamWriter) -> bytes:
+        await gate.wait()
+        return token_answer(f"at-{len(server.requests)}", expires_in=3600)
+
+    async with serve(slowly) as server:
+        metadata = ServerMetadata(token_endpoint=server.url)
+        client, other = (Client(metadata, name, ClientSecret("s"), clock=clock) for name in ("id", "other"))
+        sent_at = clock.time()
+        waiting = asyncio.ensure_future(earn(client, "one"))
+        await server.until(lambda: len(server.requests) == 1)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        clock.advance(100.0)
+        second = asyncio.ensure_future(earn(client, "one"))
+        foreign = [asyncio.ensure_future(earn(*given)) for given in ((other, "one"), (client, "another"))]
+        await server.until(lambda: len(server.requests) == 3)
+        gate.set()
+        token = await second
+        assert (token.obtained_at, token.expires_at) == (sent_at, sent_at + 3600.0)
+        for waiter in foreign:
+            assert (await waiter).obtained_at == sent_at + 100.0, "another client or another secret is another request"
+        assert len(server.requests) == 3
+    assert transport._lane._unclaimed == {}
 
 
 def test_the_loop_that_asked_may_be_closed_before_the_answer() -> None:
@@ -506,6 +628,30 @@ async def test_a_session_in_use_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> 
         gate.set()
         assert (await waiting).status == 200
         await until(lambda: exchange_threads() == [])
+
+
+async def test_a_session_that_is_being_made_anew_is_not_tidied_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "SESSION_IDLE", 0.02)
+    gate, made = threading.Event(), list[aiohttp.ClientSession]()
+
+    async def make() -> aiohttp.ClientSession:
+        if made:
+            await asyncio.to_thread(gate.wait)
+        made.append(aiohttp.ClientSession())
+        return made[-1]
+
+    async with serve(token_answer()) as server:
+        await send(server.url, factory=make)
+        lane = transport._lane
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(made[0].close(), made[0]._loop))
+        again = asyncio.ensure_future(send(server.url, factory=make))
+        try:
+            await until(lambda: make not in lane._sessions)
+            assert make in lane._opening, "who comes now would make a session besides"
+        finally:
+            gate.set()
+        await again
+    assert len(made) == 2
 
 
 async def test_what_else_the_user_sends_with_such_a_session_marks_nothing() -> None:

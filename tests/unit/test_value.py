@@ -232,6 +232,11 @@ def test_S_22_a_secret_is_not_pickled(given: Any, protocol: int) -> None:
         pickle.dumps(Secret(given), protocol)
 
 
+def test_S_22_a_secret_has_no_state_to_get() -> None:
+    with pytest.raises(TypeError, match="not pickled"):
+        Secret("CANARY").__getstate__()
+
+
 def test_S_22_a_secret_has_no_dict_to_dump() -> None:
     with pytest.raises(TypeError):
         vars(Secret(CANARY))
