@@ -20,12 +20,12 @@ from ..errors import ConfigurationError, OAuthError, TokenUnavailable
 from ..sources.source import Refusal, TokenSource
 from ..token import Token
 from ..value import check_flags, check_number
-from .gate import Gate, Origins
 from .placement import BearerHeader, Header, Placement
 
 if TYPE_CHECKING:
     from ..protocol.challenge import Challenge
     from ..sources.events import Event
+    from .gate import Origins
 
 __all__ = ("OAuth2Auth",)
 
@@ -110,6 +110,8 @@ class OAuth2Auth:
             raise ConfigurationError("OAuth2Auth: on_event must be a plain function: it is called in the midst of a request")
         self._source = source
         self._on_event = on_event
+        from .gate import Gate  # with the first object, not with the import of the package
+
         self._gate = Gate(origins if origins is not None else getattr(source, "origins", None), insecure_http=insecure_http)
         self._open = self._gate.open
         self._placement: Placement = placement if placement is not None else BearerHeader()
