@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -231,11 +231,8 @@ async def upload(stage: Stage) -> Finding:
     stage.clock.advance(60)
     stage.server.revoke_all()
     stage.mark()
-    with tempfile.TemporaryFile() as file:
-        file.write(UPLOAD)
-        file.seek(0)
-        async with stage.session.post(stage.api.origin + "/upload", data=file):
-            pass
+    async with stage.session.post(stage.api.origin + "/upload", data=io.BytesIO(UPLOAD)):
+        pass
     sent = [request.sha256 for request in stage.api.requests if request.path == "/upload"]
     expected = Counted(token_requests=1, refreshes=1, answers_200=1, answers_401=1)
     return stage.finding(expected, sent == [hashlib.sha256(UPLOAD).hexdigest()] * 2)
