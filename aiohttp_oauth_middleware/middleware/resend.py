@@ -41,12 +41,6 @@ def _replayable(body: object) -> bool:
     return False  # a stream, or a class of the user's: nobody can tell
 
 
-def _is_read_in_threads(body: object) -> bool:
-    if isinstance(body, MultipartWriter):
-        return any(_is_read_in_threads(part[0]) for part in body)
-    return isinstance(body, IOBasePayload)
-
-
 async def discard(request: ClientRequest, response: ClientResponse) -> None:
     """Let go of *response*, within a bound: its connection is free afterwards, its cookies are kept.
 
@@ -69,7 +63,3 @@ async def discard(request: ClientRequest, response: ClientResponse) -> None:
         # Leaving the context also ends the upload, if the server answered before it was done.
         async with response:
             pass
-    if _is_read_in_threads(request.body):
-        # aiohttp reads a file in the loop's executor. A read that the end of the upload left behind there must be over before
-        # the file is rewound, or it would take a piece out of the second upload: give it its turn.
-        await asyncio.get_running_loop().run_in_executor(None, int)
