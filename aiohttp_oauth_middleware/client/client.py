@@ -296,13 +296,14 @@ class Client:
             raise ConfigurationError(f"{self!r}: the metadata has no token_endpoint; give one in ServerMetadata(…)")
         while True:
             request = EndpointRequest(metadata.token_endpoint, _parameters_of(grant))
+            own = {name for name, _ in request.form}
             request.encoding = self.quirks.request_encoding
             request.method = "GET" if request.encoding == "query" else "POST"
             candidate = self._working_candidate
             before: HookPoint = "refresh_token_request" if kind == "refresh_token" else "access_token_request"
             await self._complete(request, "token", metadata, before)
             if grant.single_use:
-                request.spends = _digest_of_secrets(self.server, self.client_id, request)
+                request.spends = _spent(self.server, self.client_id, request, own)
             arrival = self._exchange(request, "token", self._token_body_limit)
             sent_at = self.clock.time() - request.sent_before
             response = await outlast(arrival, shutdown_grace)
@@ -433,9 +434,12 @@ def _given(metadata: ServerMetadata, insecure_http: bool) -> ServerMetadata:
     return metadata
 
 
-def _digest_of_secrets(server: str, client_id: str, request: EndpointRequest) -> str:
-    """What *request* spends, so that it can be recognised without being kept."""
-    spent = [v.reveal() for name, v in request.form if name in ("refresh_token", "code") and isinstance(v, Secret)]
+def _spent(server: str, client_id: str, request: EndpointRequest, names: set[str]) -> str:
+    """A digest of what *request* spends, so that it can be recognised without being kept.
+
+    :param names: of the grant's own parameters, all of which count: what proves who the client is differs from time to time.
+    """
+    spent = [f"{name}={v.reveal() if isinstance(v, Secret) else v}" for name, v in request.form if name in names]
     return hashlib.sha256("\0".join((server, client_id, *spent)).encode("utf-8", "surrogatepass")).hexdigest()
 
 

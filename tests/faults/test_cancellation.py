@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, ClientTimeout, web
 
-from aiohttp_oauth_middleware import MemoryStore, OAuth2Auth, OAuthError, Token, Tokens
+from aiohttp_oauth_middleware import ExtensionGrant, MemoryStore, OAuth2Auth, OAuthError, Secret, Token, Tokens
 from aiohttp_oauth_middleware.sources.state import State
 from aiohttp_oauth_middleware.testing import AuthorizationServer, EchoAPI
 
@@ -344,3 +344,17 @@ async def test_P0_a_refresh_whose_caller_left_is_picked_up_by_the_next_one(oauth
     assert token.refresh_token != old.refresh_token
     assert oauth_server.counts.refreshes == 1
     assert oauth_server.counts.reuses == 0
+
+
+async def test_P0_two_single_use_grants_of_one_client_never_share_an_answer(oauth_server: AuthorizationServer) -> None:
+    """Not even where what they spend has a name of the user's own: the other's answer would be another user's token."""
+    client = oauth_server.client()
+    with oauth_server.hold() as held:
+        both = [
+            asyncio.ensure_future(client.fetch_token(ExtensionGrant("urn:example:otp", {"otp": Secret(otp)}, single_use=True)))
+            for otp in ("alice-once", "bob-once")
+        ]
+        await held.arrived(2)
+    await asyncio.wait(both)
+    assert all(isinstance(one.exception(), OAuthError) for one in both)  # this server knows no such grant
+    assert oauth_server.counts.token_requests == 2
