@@ -44,7 +44,8 @@ class Tokens:
     :param client: who we are, and where tokens come from.
     :param grant: how they are earned: a grant; a :class:`Login`; None where there are stored ones only; or a function of the
         key that returns a grant or a Login, to act on behalf of each user. The function is called in an empty context: what
-        it needs it looks up by the key, not in a ContextVar.
+        it needs it looks up by the key, not in a ContextVar. It takes one argument: a coroutine function that can take two is a
+        Login.
     :param store: where they are kept; a :class:`MemoryStore` if None.
     :param key: whose token it is: a string, or a callable that returns one, such as a ContextVar's ``get``. One that raises
         LookupError or returns None is a ConfigurationError, never somebody else's token.
