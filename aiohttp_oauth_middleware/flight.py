@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from .errors import OAuthError, TokenUnavailable
 
-__all__ = ("Flight", "Flights", "finish", "outlast")
+__all__ = ("Flight", "Flights", "Turns", "finish", "outlast")
 
 T = TypeVar("T")
 
@@ -122,6 +123,35 @@ class _Landing(Generic[T]):
             self._flight.land(None, error)
         else:
             self._flight.land(task.result())
+
+
+class Turns:
+    """One after another, in the order in which they came, by event loop and key; a turn exists only while it is taken."""
+
+    def __init__(self) -> None:
+        self._last: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, asyncio.Future[None]]] = WeakKeyDictionary()
+
+    @asynccontextmanager
+    async def turn(self, key: Hashable) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        last = self._last.setdefault(loop, {})
+        before, mine = last.get(key), loop.create_future()
+        last[key] = mine
+
+        def over(_: object = None) -> None:
+            mine.set_result(None)
+            if last.get(key) is mine:
+                del last[key]
+
+        try:
+            if before is not None:
+                await asyncio.wait((before,))  # not the future itself, which whoever gives up would cancel for all
+            yield
+        finally:
+            if before is None or before.done():
+                over()
+            else:  # given up: whoever comes next waits for those before us
+                before.add_done_callback(over)
 
 
 async def outlast(future: asyncio.Future[T], grace: float) -> T:

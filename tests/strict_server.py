@@ -283,9 +283,13 @@ class SlowStore(MemoryStore):
         await turns(self._hops())
         saved = await super().save(key, record, expected=expected, lock=lock)
         if saved:
-            self.versions.setdefault(key, []).append(record.version)
+            self.durable(key, record)
         await turns(self._hops())
         return saved
+
+    def durable(self, key: str, record: Record) -> None:
+        """*record* can be read from now on, some turns before the one who wrote it knows."""
+        self.versions.setdefault(key, []).append(record.version)
 
     @asynccontextmanager
     async def lock(self, key: str, *, wait: float) -> AsyncIterator[Lock]:

@@ -20,7 +20,7 @@ from ..errors import (
     StoreError,
     TokenUnavailable,
 )
-from ..flight import Flight, Flights, finish
+from ..flight import Flight, Flights, Turns, finish
 from ..protocol.grants import Grant
 from ..token import Token
 from .held import SURE, Held
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..stores.store import TokenStore
     from .events import EventName, Events
     from .refresh import Renewal
+    from .state import State
 
 __all__ = ("Common", "KeyedToken")
 
@@ -65,6 +66,7 @@ class Common:
         "shutdown_grace",
         "signed_out",
         "store",
+        "turns",
     )
 
     def __init__(
@@ -90,6 +92,7 @@ class Common:
         self.events = events
         self.on_token = on_token
         self.flights: Flights[Token] = Flights()
+        self.turns = Turns()
         # Not on the KeyedToken, for those are dropped when the cache is full.
         self.signed_out: set[str] = set()
         self.refused_logins: dict[tuple[str, bool], OAuthError] = {}
@@ -180,47 +183,59 @@ class KeyedToken:
         self._common.signed_out.discard(self.key)
         return await self._common.flights.join(self.key, lambda flight: self._renew(flight, anew=True))
 
+    # What changes the record by the user's will: one after another, so that memory holds what the store was told last.
+
     async def save(self, token: Token) -> None:
         """Put *token* in place of whatever there is."""
-        await self._slot.keep(token)
-        self._written += 1
-        self._common.signed_out.discard(self.key)
-        self._forgive_logins()
-        self._hold(token)
+        async with self._common.turns.turn(self.key):
+            await self._slot.keep(token)
+            self._written += 1
+            self._common.signed_out.discard(self.key)
+            self._forgive_logins()
+            self._hold(token)
         await self._notify(token)
 
     async def revoke(self) -> None:
         """Sign out, here at once, then at the server, then in the store."""
+        self._sign_out_here()
+        async with self._common.turns.turn(self.key):
+            self._sign_out_here()  # also of what a save() before us has brought
+            await self._settle()
+            await self._slot.sign_out(self._revoke_at_server)
+            self._sign_out_here()
+            # From now on the store says it, and says too when somebody signs in again elsewhere.
+            self._common.signed_out.discard(self.key)
+        self._emit("signed_out")
+
+    def _sign_out_here(self) -> None:
         self._common.signed_out.add(self.key)
         self._written += 1
         self.held = None
-        await self._settle()
-        state = await self._slot.load()
-        if state.token is not None and state.kind != "signed_out":
-            client = self._common.client
-            if (await client.metadata()).revocation_endpoint is None:
-                _log.warning("%r has no revocation endpoint: the tokens are dropped here, and live on there", client)
-            else:
-                if state.token.refresh_token:
-                    await client.revoke(state.token.refresh_token, "refresh_token")
-                try:
-                    await client.revoke(state.token.access_token, "access_token")
-                except ErrorResponse as error:
-                    # RFC 7009 section 2.2.1: some servers revoke refresh tokens only, and the access token with them.
-                    if error.error != "unsupported_token_type":
-                        raise
-        await self._slot.sign_out()
-        # From now on the store says it, and says too when somebody signs in again elsewhere.
-        self._common.signed_out.discard(self.key)
-        self._emit("signed_out")
+
+    async def _revoke_at_server(self, state: State) -> None:
+        if state.token is None or state.kind == "signed_out":
+            return
+        client = self._common.client
+        if (await client.metadata()).revocation_endpoint is None:
+            _log.warning("%r has no revocation endpoint: the tokens are dropped here, and live on there", client)
+            return
+        if state.token.refresh_token:
+            await client.revoke(state.token.refresh_token, "refresh_token")
+        try:
+            await client.revoke(state.token.access_token, "access_token")
+        except ErrorResponse as error:
+            # RFC 7009 section 2.2.1: some servers revoke refresh tokens only, and the access token with them.
+            if error.error != "unsupported_token_type":
+                raise
 
     async def forget(self) -> None:
         """Drop it here, without telling the server."""
-        await self._settle()
-        await self._slot.delete()
-        self._written += 1
-        self.held = None
-        self._common.signed_out.discard(self.key)
+        async with self._common.turns.turn(self.key):
+            await self._settle()
+            await self._slot.delete()
+            self._written += 1
+            self.held = None
+            self._common.signed_out.discard(self.key)
 
     # How it is renewed.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ..errors import OAuthError, StoreError
@@ -39,30 +39,39 @@ class Slot:
 
     async def load(self) -> State:
         """What is there; an empty State where nothing is."""
-        record = await self._guarded(self._store.load(self.key))
-        return State.from_body(record.body) if record is not None else State()
+        return _state_of(await self._record())
 
     async def keep(self, token: Token) -> None:
         """Write *token* in place of whatever is there."""
-        await self._put(State(owner=self._owner, token=token))
-
-    async def sign_out(self) -> None:
-        """Write that the user is signed out, in place of whatever is there."""
-        await self._put(State("signed_out", owner=self._owner))
-
-    async def _put(self, state: State) -> None:
-        """Write *state* over whatever is there, without the lock of a refresh, whose holder then adopts it."""
         for _ in range(_CONFLICTS):
-            record = await self._guarded(self._store.load(self.key))
-            version = record.version if record is not None else 0
-            new = Record(version + 1, self._label, state.to_body())
-            if await self._guarded(self._store.save(self.key, new, expected=version)):
+            if await self._replaced(await self._record(), State(owner=self._owner, token=token)):
                 return
-        raise StoreError("the record of this key changed each time it was about to be written").about(self._label)
+        raise self._contended()
+
+    async def sign_out(self, end: Callable[[State], Awaitable[None]]) -> None:
+        """Call *end* with what is there, and again with what came meanwhile, then write that the user is signed out."""
+        for _ in range(_CONFLICTS):
+            record = await self._record()
+            await end(_state_of(record))
+            if await self._replaced(record, State("signed_out", owner=self._owner)):
+                return
+        raise self._contended()
 
     async def delete(self) -> None:
         """Remove whatever is there."""
         await self._guarded(self._store.delete(self.key))
+
+    async def _record(self) -> Record | None:
+        return await self._guarded(self._store.load(self.key))
+
+    async def _replaced(self, record: Record | None, state: State) -> bool:
+        """Put *state* in place of *record*, without the lock of a refresh, whose holder then adopts it."""
+        version = record.version if record is not None else 0
+        new = Record(version + 1, self._label, state.to_body())
+        return await self._guarded(self._store.save(self.key, new, expected=version))
+
+    def _contended(self) -> StoreError:
+        return StoreError("the record of this key changed each time it was about to be written").about(self._label)
 
     async def _guarded(self, work: Awaitable[T]) -> T:
         try:
@@ -71,3 +80,7 @@ class Slot:
             raise
         except Exception as error:
             raise StoreError(f"the token store raised {type(error).__name__}").about(self._label) from error
+
+
+def _state_of(record: Record | None) -> State:
+    return State.from_body(record.body) if record is not None else State()

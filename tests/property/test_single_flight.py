@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from yarl import URL
@@ -31,7 +32,6 @@ from aiohttp_oauth_middleware import (
 from aiohttp_oauth_middleware.protocol.challenge import Challenge
 from aiohttp_oauth_middleware.protocol.endpoint import EndpointResponse
 from aiohttp_oauth_middleware.sources.state import State
-from aiohttp_oauth_middleware.stores.store import Lock
 from tests.clock import VirtualClock
 from tests.strict_server import LOST, DirectClient, SlowStore, StrictServer, oauth_error, turns
 
@@ -57,18 +57,16 @@ class WatchedStore(SlowStore):
         self.version_of: dict[str, int] = {}
         self.faults: list[str] = []
 
-    async def save(self, key: str, record: Record, *, expected: int, lock: Lock | None = None) -> bool:
-        saved = await super().save(key, record, expected=expected, lock=lock)
-        if saved:
-            state = State.from_body(record.body)
-            refresh_token = state.token.refresh_token if state.token else None
-            if state.token is not None:
-                self.version_of.setdefault(state.token.access_token, record.version)
-            if refresh_token and state.pending is not None:
-                self.intents[refresh_token] += 1
-            if state.kind == "dead" and refresh_token not in self.server._refused:
-                self.faults.append("I7: a refresh token was declared dead that nobody had refused")
-        return saved
+    def durable(self, key: str, record: Record) -> None:
+        super().durable(key, record)
+        state = State.from_body(record.body)
+        refresh_token = state.token.refresh_token if state.token else None
+        if state.token is not None:
+            self.version_of.setdefault(state.token.access_token, record.version)
+        if refresh_token and state.pending is not None:
+            self.intents[refresh_token] += 1
+        if state.kind == "dead" and refresh_token not in self.server._refused:
+            self.faults.append("I7: a refresh token was declared dead that nobody had refused")
 
 
 class SingleFlight(RuleBasedStateMachine):
@@ -213,3 +211,38 @@ def test_P0_S_10_S_27_under_whatever_order_of_events_one_flies_and_nothing_is_lo
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_S_27_memory_holds_what_the_store_was_told_last_by_save_revoke_and_forget_at_once(block: int) -> None:
+    for seed in range(100 * block, 100 * block + 100):
+        asyncio.run(_changed_at_once(seed))
+
+
+async def _changed_at_once(seed: int) -> None:
+    chance = random.Random(seed)
+    server = StrictServer(VirtualClock(), lifetime=5.0)
+    store = SlowStore(lambda: chance.randint(0, 2))
+    tokens = Tokens(DirectClient(server, hops=lambda: chance.randint(0, 3)), store=store)
+    await tokens.save(server.sign_in())
+    used = await tokens.token()
+    changes: list[Callable[[], Coroutine[Any, Any, object]]] = [
+        lambda: tokens.save(server.sign_in()),
+        tokens.revoke,
+        tokens.forget,
+        tokens.token,
+        lambda: tokens.token(Refusal(API, 401, (Challenge("bearer", {"error": "invalid_token"}),), used)),
+        lambda: turns(10),
+    ]
+    tasks = []
+    for _ in range(6):
+        tasks.append(asyncio.create_task(chance.choice(changes)()))
+        await turns(chance.randint(0, 10))
+    done, _ = await asyncio.wait(tasks)
+    assert all(isinstance(task.exception(), LoginRequired | None) for task in done), seed
+    key = tokens._keyed("default")._slot.key
+    record = await store.load(key)
+    held = tokens._keyed("default").held
+    state = State.from_body(record.body) if record is not None else State()
+    assert held is None or held.token == state.token, seed
+    assert not (state.kind == "ok" and tokens._common.signed_out), seed
