@@ -68,8 +68,8 @@ class RSAKey:
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import padding
 
-        algorithm = {"sha1": hashes.SHA1, "sha256": hashes.SHA256, "sha512": hashes.SHA512}[hash_name]
-        return self._parsed().sign(data, padding.PKCS1v15(), algorithm())
+        algorithm: hashes.HashAlgorithm = getattr(hashes, hash_name.upper())()
+        return self._parsed().sign(data, padding.PKCS1v15(), algorithm)
 
     def _parsed(self) -> RSAPrivateKey:
         with self._guard:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..protocol.challenge import Challenge
     from ..sources.events import Event
     from .gate import Origins
+    from .resend import Refused
 
 __all__ = ("OAuth2Auth",)
 
@@ -34,15 +35,6 @@ _BROKEN: Final = (aiohttp.ClientError, OSError, TimeoutError)
 _EXPIRED: Final = 'Bearer error="invalid_token"'
 
 ExpiredWhen = Callable[[ClientResponse], "bool | Awaitable[bool]"]
-
-
-class _Refused:
-    """A response that was refused, out of sight: its own ``repr`` shows the cookies that it sets."""
-
-    __slots__ = ("response",)
-
-    def __init__(self, response: ClientResponse) -> None:
-        self.response = response
 
 
 class OAuth2Auth:
@@ -155,7 +147,9 @@ class OAuth2Auth:
         status = response.status
         if status != 401 and status != 403 and self._expired_when is None:
             return response
-        refused = _Refused(response)
+        from .resend import Refused  # when something was refused, not before
+
+        refused = Refused(response)
         del response
         return await self._after_refusal(request, handler, refused, token, body)
 
@@ -204,12 +198,12 @@ class OAuth2Auth:
         self,
         request: ClientRequest,
         handler: ClientHandlerType,
-        refused: _Refused,
+        refused: Refused,
         token: Token,
         body: object,
     ) -> ClientResponse:
         """Send it again, at most once for each cause, for as long as the source has a better token."""
-        from .resend import can_send_again, discard  # when something was refused, not before
+        from .resend import can_send_again, discard
 
         causes: set[int] = set()
         waited = False
@@ -243,7 +237,7 @@ class OAuth2Auth:
             refused.response = await self._send(request, handler, token)
         return refused.response
 
-    async def _refusal(self, request: ClientRequest, refused: _Refused, token: Token) -> Refusal | None:
+    async def _refusal(self, request: ClientRequest, refused: Refused, token: Token) -> Refusal | None:
         """What the server says of the token, or None where it says nothing of it."""
         from ..protocol.challenge import parse_challenges  # most programs see no refusal for a long time
 

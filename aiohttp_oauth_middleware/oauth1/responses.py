@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 
 from ..errors import (
     AccessDenied,
@@ -26,7 +26,7 @@ from ..protocol.endpoint import EndpointResponse
 from ..protocol.token_response import parse_object, retry_after
 from .token import OAuth1Token
 
-__all__ = ("clock_offset", "parse_credentials", "problem_in")
+__all__ = ("clock_offset", "parse_credentials", "problem_in", "problem_of")
 
 # A clock that is further off than this may be why a request was refused, in seconds.
 SKEW: Final = 60.0
@@ -79,6 +79,15 @@ def _epoch_of(date: str | None) -> float | None:
         return None
 
 
+def problem_of(response: EndpointResponse) -> Mapping[str, str]:
+    """What a token endpoint complains of, in its challenge or in the body; empty where it doesn't."""
+    in_header = problem_in([response.headers.get("www-authenticate", "")])
+    if in_header.get("oauth_problem"):
+        return in_header
+    data = _object_of(response) or {}
+    return {name: value for name, value in data.items() if isinstance(value, str)} if data.get("oauth_problem") else {}
+
+
 def parse_credentials(response: EndpointResponse, *, endpoint: str, sent_at: float, secrets: Iterable[str] = ()) -> OAuth1Token:
     """The credentials in *response*, a form or a JSON object under whatever label; or an error raised.
 
@@ -88,10 +97,7 @@ def parse_credentials(response: EndpointResponse, *, endpoint: str, sent_at: flo
     :raises TokenUnavailable: it could not answer now.
     :raises TokenResponseError: its answer makes no sense.
     """
-    # RFC 5849 section 2.1 has a form; some servers label it as HTML, or send JSON.
-    data = parse_object(EndpointResponse(response.status, {**response.headers, "content-type": "text/plain"}, response.body))
-    status = response.status
-    problem = _problem(response, data or {})
+    status, problem, data = response.status, problem_of(response), _object_of(response)
     if status >= 500 or status in (408, 429):
         wait = retry_after(response.headers.get("retry-after"), sent_at)
         raise TokenUnavailable(f"{endpoint} answered {status}; it may pass", retry_after=wait, maybe_spent=True)
@@ -115,12 +121,9 @@ def parse_credentials(response: EndpointResponse, *, endpoint: str, sent_at: flo
         raise _nonsense(endpoint, response, "has no oauth_token and oauth_token_secret that can be used") from None
 
 
-def _problem(response: EndpointResponse, data: Mapping[str, object]) -> Mapping[str, str]:
-    in_body = {name: value for name, value in data.items() if isinstance(value, str)}
-    if in_body.get("oauth_problem"):
-        return in_body
-    in_header = problem_in([response.headers.get("www-authenticate", "")])
-    return in_header if in_header.get("oauth_problem") else {}
+def _object_of(response: EndpointResponse) -> dict[str, Any] | None:
+    # RFC 5849 section 2.1 has a form; some servers label it as HTML, or send JSON.
+    return parse_object(EndpointResponse(response.status, {**response.headers, "content-type": "text/plain"}, response.body))
 
 
 def _description(problem: Mapping[str, str], secrets: Iterable[str]) -> str:

@@ -69,7 +69,7 @@ def _rewrite(found: re.Match[str]) -> str:
     return _rewritten(found[0])
 
 
-def parameters_of(text: str) -> list[tuple[str, str]]:
+def parameters_of(text: str | bytes) -> list[tuple[str, str]]:
     """The parameters in a query or a form as it is sent, encoded anew; :rfc:`5849#section-3.4.1.3.1`.
 
     >>> parameters_of("a=x!y&a=x+y&c%40=&b")
@@ -77,8 +77,9 @@ def parameters_of(text: str) -> list[tuple[str, str]]:
     """
     if not text:
         return []
-    if not text.isascii():
-        text = text.encode("utf-8", "surrogatepass").decode("latin-1")  # byte by byte
+    if isinstance(text, bytes) or not text.isascii():
+        # What is no ASCII is encoded byte by byte, whatever it means.
+        text = (text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")).decode("latin-1")
     # The input is form-encoded, where a plus is a space.
     text = _BARE.sub(_rewrite, _ODD_ESCAPE.sub(_rewrite, text.replace("+", "%20")))
     pairs = []

@@ -88,7 +88,7 @@ class OAuth1Token(Value):
             del data
             raise ConfigurationError("OAuth1Token.from_dict needs a mapping with an 'oauth_token'")
         start = time.time() if now is None else now
-        fields = {name: data.get(name) for name in _MEMBERS}
+        fields: dict[str, Any] = {name: data.get(name) for name in _MEMBERS}
         for moment, lifetime in _LIFETIMES.items():
             seconds = finite_number(data.get(lifetime))
             fields[moment] = finite_number(fields[moment])
