@@ -893,11 +893,21 @@ async def test_F_54_F_12_a_wrong_clock_and_then_an_expired_token_are_two_causes_
         made = skewed(seen)
         return expiring(seen) if b"200" in made[:15] else made
 
-    async with record(reply) as wire:
-        async with ClientSession(middlewares=[OAuth1Auth(client(clock=clock), Renewing(), origins=wire.url)]) as session:
+    async with record(reply) as wire, ClientSession() as session:
+        attach(session, OAuth1Auth(client(clock=clock), Renewing(), origins=wire.url))
+        for sent in (3, 4):
             async with session.get(wire.url) as response:
                 assert response.status == 200
-            assert len(wire.seen) == 3
-            async with session.get(wire.url) as response:
-                assert response.status == 200
-            assert len(wire.seen) == 4
+            assert len(wire.seen) == sent
+
+
+async def test_G_16_a_body_that_an_inner_middleware_rewrote_starts_from_the_original_the_second_time() -> None:
+    async def shout(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        await request.update_body(bytes(await request.body.as_bytes()) + b"!")  # type: ignore[union-attr]
+        return await handler(request)
+
+    async with record(expiring) as wire:
+        auth = OAuth1Auth(client(), Renewing(), origins=wire.url)
+        async with ClientSession(middlewares=[auth, shout]) as session, session.post(wire.url, data=b"hey") as response:
+            assert response.status == 200
+        assert wire.bodies == [b"hey!"] * 2
