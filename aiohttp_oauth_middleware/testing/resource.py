@@ -14,7 +14,7 @@ from yarl import URL
 from ..errors import ConfigurationError
 from .faults import Fault, Faults, Held, cut
 from .ledger import IssuedToken, Ledger
-from .records import APIRequest, api_record
+from .records import APIRequest, api_record, oauth1_names
 from .thread import Site
 
 __all__ = ("TOKEN", "EchoAPI", "protection")
@@ -174,6 +174,7 @@ async def _read(request: web.Request) -> None:
     body = await request.read()
     record: APIRequest = request[_RECORD]
     record.length, record.sha256 = len(body), hashlib.sha256(body).hexdigest()
+    record.oauth1 |= oauth1_names(body)
 
 
 async def _echo(request: web.Request) -> web.Response:
