@@ -80,7 +80,8 @@ async def _presented(request: web.Request, header: str, prefix: str) -> list[str
 
 
 class EchoAPI:
-    """A small API on a loopback port of its own, which remembers what it was sent; made by :meth:`AuthorizationServer.api`.
+    """A small API on a loopback port of its own, which remembers what it was sent; made by :meth:`AuthorizationServer.api`
+    and :meth:`OAuth1Server.api`.
 
     Any path answers with JSON: ``method``, ``path``, ``length`` and ``sha256`` of the body, ``client`` and ``user`` of the
     token. Besides, ``/redirect?to=URL&status=307`` redirects, ``/status/418`` answers so, ``/ws`` is a WebSocket that echoes.

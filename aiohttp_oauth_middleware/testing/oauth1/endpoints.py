@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
-from html import escape
 from typing import Final, Literal, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -36,7 +35,7 @@ class Knobs(Policy, Protocol):
 
 
 class Endpoints:
-    """Serves what the *engine* decides.
+    """Serves what the engine decides.
 
     :param user: who is signed in at the authorization endpoint now, and consents at once; None refuses.
     """
@@ -77,10 +76,10 @@ class Endpoints:
                 decided = decide(record)
             except Problem as problem:
                 record.verdict = problem.problem
+                counts.verdicts[problem.problem] += 1
                 return problem
-            finally:
-                counts.verdicts[record.verdict or "accepted"] += 1
             record.verdict = "accepted"
+            counts.verdicts["accepted"] += 1
             counts.signature_methods[record.oauth["oauth_signature_method"]] += 1
             counts.placements[record.placement or ""] += 1
             return decided
@@ -121,7 +120,7 @@ class Endpoints:
                 temporary.callback = request.query.get("oauth_callback", OUT_OF_BAND)
             told = self._ledger.decide(temporary, self._user())
         if temporary.callback == OUT_OF_BAND:
-            return web.Response(text=f"<p>{escape(urlencode(told))}</p>", content_type="text/html")
+            return web.Response(text="".join(f"{name}: {value}\n" for name, value in told.items()))
         return web.Response(status=302, headers={"Location": with_parameters(temporary.callback, told)})
 
     def protection(self, two_legged: bool) -> Middleware:

@@ -93,7 +93,7 @@ class Engine:
             counts.nonces[nonce] += 1
         if record.kind != "resource" and record.method != "POST":
             raise Problem("method_not_allowed", 405)
-        if not given:
+        if not given and record.kind == "resource":
             raise Problem("missing")
         for name in ("oauth_consumer_key", "oauth_signature_method", "oauth_signature"):
             if not given.get(name):

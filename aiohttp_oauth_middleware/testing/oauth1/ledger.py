@@ -44,7 +44,7 @@ class OAuth1Counts:
     placements: Counter[str] = field(default_factory=Counter)
     """Those that were accepted, by where the parameters were: ``header``, ``form``, ``query``."""
     parameters: Counter[str] = field(default_factory=Counter)
-    """How often a protocol parameter of each name arrived."""
+    """How often a parameter of each name that begins with ``oauth_`` arrived."""
     nonces: Counter[str] = field(default_factory=Counter)
     """How often each ``oauth_nonce`` arrived; none should twice."""
     tokens_issued: int = 0

@@ -165,7 +165,7 @@ class OAuth1Server:
     def issue(self, client_id: str = "app", user: str | None = "alice") -> dict[str, str]:
         """Token credentials out of thin air, as if *user* had consented before. Nothing is counted.
 
-        :returns: ``oauth_token`` and ``oauth_token_secret``; with :attr:`session_handles` an ``oauth_session_handle`` too.
+        :returns: ``oauth_token`` and ``oauth_token_secret``; with *session_handles* an ``oauth_session_handle`` too.
         :raises ConfigurationError: where *client_id* isn't registered.
         """
         with self._ledger.lock:

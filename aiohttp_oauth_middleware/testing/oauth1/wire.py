@@ -21,30 +21,13 @@ Pairs = tuple[tuple[str, str], ...]
 
 FORM: Final = "application/x-www-form-urlencoded"
 
-# RFC 5849 section 3.1, and those of the flow, of the body hash draft and of the session extension.
-PROTOCOL: Final = frozenset(
-    {
-        "oauth_consumer_key",
-        "oauth_token",
-        "oauth_signature_method",
-        "oauth_signature",
-        "oauth_timestamp",
-        "oauth_nonce",
-        "oauth_version",
-        "oauth_callback",
-        "oauth_verifier",
-        "oauth_body_hash",
-        "oauth_session_handle",
-    }
-)
-
 # RFC 5849 section 3.5.1: "Each parameter's name is immediately followed by an "=" character (ASCII code 61), a """ character
 # (ASCII code 34), the parameter value (MAY be empty), and another """ character". Both were encoded, so only unreserved
 # characters and percent signs are left; a signature whose "+" was not encoded is refused, not guessed at.
 _PARAMETER: Final = re.compile(r'[ \t]*([A-Za-z0-9._~%-]+)="([A-Za-z0-9._~%-]*)"[ \t]*(?:,|\Z)')
 _REALM: Final = re.compile(r'[ \t]*realm="((?:[^"\\]|\\.)*)"[ \t]*(?:,|\Z)', re.IGNORECASE)
 _SCHEME: Final = re.compile(r"OAuth(?:[ \t]+|\Z)", re.IGNORECASE)
-_ORIGIN: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
+_ORIGIN: Final = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 
 
 class Problem(Exception):
@@ -80,7 +63,7 @@ class OAuth1Record:
     time: float
     """When it arrived, in epoch seconds of the server's clock, ``clock_offset`` not counted."""
     oauth: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The protocol parameters, decoded; empty where they could not be read."""
+    """All parameters that begin with ``oauth_``, decoded; empty where they could not be read."""
     placement: Placement | None = None
     """Where they were: ``header``, ``form`` or ``query``."""
     realm: str | None = None
@@ -107,8 +90,8 @@ class Signed:
         # "The host and port values MUST match the content of the HTTP request "Host" header field. The port MUST be included
         # if it is not the default port for the scheme, and MUST be excluded if it is the default."
         host = record.headers.get("Host", "").lower().removesuffix(":443" if record.scheme == "https" else ":80")
-        path = _ORIGIN.sub("", record.target, count=1) if not record.target.startswith("/") else record.target
-        return f"{record.scheme}://{host}{path.partition('?')[0] or '/'}"
+        path = _ORIGIN.sub("", record.target).partition("?")[0]
+        return f"{record.scheme}://{host}{path or '/'}"
 
 
 async def oauth1_record(kind: Kind, request: web.Request, now: float) -> OAuth1Record:
@@ -126,13 +109,14 @@ def signed(record: OAuth1Record) -> Signed:
     # "application/x-www-form-urlencoded" content-type", and the header says so.
     form = _pairs(record.body.decode("utf-8", "surrogateescape")) if is_form else ()
     sources: dict[Placement, Pairs] = {"header": header, "form": form, "query": query}
-    found = {name: [pair for pair in pairs if pair[0] in PROTOCOL] for name, pairs in sources.items()}
+    found = {name: [pair for pair in pairs if pair[0].startswith("oauth_")] for name, pairs in sources.items()}
     # RFC 5849 section 3.2: "The server SHOULD return a 400 (Bad Request) status code when receiving a request with [...]
     # duplicated protocol parameters."
     present = Counter(name for pairs in found.values() for name, _ in pairs)
     if twice := sorted(name for name, times in present.items() if times > 1):
         raise Problem("parameter_rejected", 400, oauth_parameters_rejected="&".join(twice))
-    # Section 3.5: "it is sent [...] using one of the methods listed below".
+    # Section 3.5: "protocol parameters as well as any other parameter using the "oauth_" prefix SHALL be included in the
+    # request using one and only one of the following locations".
     places = [name for name, pairs in found.items() if pairs]
     if len(places) > 1:
         elsewhere = sorted(name for name, _ in found[places[1]])
