@@ -14,7 +14,7 @@ from ..flight import Flights, finish
 from ..sources.key import called_key, check_key_argument, checked_key
 from ..sources.slot import Slot
 from ..stores.store import Record, TokenStore, check_store
-from ..value import check_number
+from ..value import Value, check_number
 from .token import OAuth1Token
 
 if TYPE_CHECKING:
@@ -29,6 +29,22 @@ COOLDOWN: Final = 10.0
 LEEWAY: Final = 60.0
 SHUTDOWN_GRACE: Final = 5.0
 _OWNER: Final = "OAuth1Tokens"
+
+
+class _Kept(Value):
+    """What the store holds for a key."""
+
+    __slots__ = ("owner", "token")
+
+    owner: str
+    token: OAuth1Token
+
+    def __init__(self, owner: str, token: OAuth1Token) -> None:
+        self._freeze(owner=owner, token=token)
+
+    def to_body(self) -> bytes:
+        data = {"schema": SCHEMA, "owner": self.owner, "oauth1": self.token.to_dict()}
+        return json.dumps(data, separators=(",", ":")).encode()
 
 
 class OAuth1TokenSource(Protocol):
@@ -107,7 +123,7 @@ class OAuth1Tokens:
         if not isinstance(token, OAuth1Token):
             raise ConfigurationError(f"{_OWNER}.save: token must be an OAuth1Token; OAuth1Token.from_dict makes one of a dict")
         name = self._named(key)
-        await self._slot(name).put(self._body_of(token))
+        await self._slot(name).put(_Kept(self._owner, token))
         self._hold(name, token)
 
     async def forget(self, *, key: str | None = None) -> None:
@@ -177,7 +193,7 @@ class OAuth1Tokens:
 
     async def _renewed(self, key: str, token: OAuth1Token, client: OAuth1Client, url: str) -> OAuth1Token:
         new = await client.renew_access_token(url, token)
-        await self._slot(key).put(self._body_of(new))
+        await self._slot(key).put(_Kept(self._owner, new))
         self._hold(key, new)
         return new
 
@@ -201,10 +217,6 @@ class OAuth1Tokens:
 
     def _slot(self, key: str) -> Slot:
         return Slot(self._store, self._owner, key)
-
-    def _body_of(self, token: OAuth1Token) -> bytes:
-        data = {"schema": SCHEMA, "owner": self._owner, "oauth1": token.to_dict()}
-        return json.dumps(data, separators=(",", ":")).encode()
 
     def _token_in(self, record: Record | None) -> OAuth1Token:
         if record is None:
