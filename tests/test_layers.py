@@ -36,8 +36,8 @@ MIDDLEWARE_SEES: Final = {
     "sources.events": {"Event", "Events"},
     "protocol.challenge": {"Challenge", "parse_challenges"},
 }
-# OAuth 1 shares these two rules with the other front door.
-OAUTH1_SHARES: Final = {"middleware.gate", "middleware.resend"}
+# What the two front doors share: who may have it, how a body is sent again or changed, and trace hooks.
+OAUTH1_SHARES: Final = {"middleware.gate", "middleware.placement", "middleware.resend", "middleware.trace"}
 
 
 class Import:
