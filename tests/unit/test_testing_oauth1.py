@@ -566,6 +566,9 @@ async def test_version_method_and_empty_token(caller: Caller) -> None:
     assert reply.problem == (405, "method_not_allowed")
     reply = await caller.signed("GET", caller.server.access_token_url)
     assert reply.problem == (405, "method_not_allowed")
+    caller.server.token_methods = ["GET"]
+    assert (await caller.signed("GET", caller.server.request_token_url, callback_uri=CALLBACK)).status == 200
+    assert (await caller.request_token()).problem == (405, "method_not_allowed")
 
 
 async def test_a_realm_must_be_named_in_the_header(caller: Caller) -> None:
