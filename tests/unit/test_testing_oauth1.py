@@ -600,6 +600,7 @@ async def test_a_body_hash(caller: Caller) -> None:
     caller.server.require_body_hash = True
     assert (await send(None, data=b"body")).problem == (400, "parameter_absent")
     assert (await send(None, data=b"a=b", headers=FORM)).status == 200
+    assert (await send(None, "GET")).status == 200
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "sha512"])

@@ -116,7 +116,7 @@ class Engine:
         """By the draft "OAuth Request Body Hash 1.0", section 4.1.1."""
         is_form, given = request.signed.is_form, request.oauth_params.get("oauth_body_hash")
         if given is None:
-            if self._ledger.policy.require_body_hash and not is_form:
+            if self._ledger.policy.require_body_hash and request.signed.record.body and not is_form:
                 raise _absent("oauth_body_hash")
             return
         # "OAuth Consumers MUST NOT include an oauth_body_hash parameter on requests with form-encoded request bodies."
