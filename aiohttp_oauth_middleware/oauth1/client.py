@@ -316,6 +316,14 @@ class OAuth1Client:
         finally:
             del token, form  # a traceback that shows locals shall not show these
 
+    def check_endpoint(self, name: str, url: object) -> URL:
+        """*url* as that of an endpoint that gives credentials; ConfigurationError, naming *name*, where it can't be one."""
+        target = absolute_url(name, url)
+        # RFC 5849 section 2.1 and 2.3: "the client MUST use [...] TLS or SSL".
+        require_tls(name, target, self._insecure_http)
+        self.signer.check_transport(name, target)
+        return target
+
     async def _credentials(
         self,
         endpoint: str,
@@ -327,10 +335,7 @@ class OAuth1Client:
     ) -> OAuth1Token:
         """One signed request for credentials, and once more where only our clock was wrong."""
         name = f"the {endpoint} endpoint"
-        target = absolute_url(f"OAuth1Client: the URL of {name}", str(url))
-        # RFC 5849 section 2.1 and 2.3: "the client MUST use [...] TLS or SSL".
-        require_tls(name, target, self._insecure_http)
-        self.signer.check_transport(name, target)
+        target = self.check_endpoint(f"OAuth1Client: the URL of {name}", str(url))
         if method not in ("POST", "GET"):
             raise ConfigurationError(f"OAuth1Client: the method for {name} must be POST or GET")
         if method == "GET" and self.placement == "form":
