@@ -369,9 +369,11 @@ class OAuth1Client:
 
 def _parameters_of_callback(callback: str | URL | Mapping[str, str]) -> Mapping[str, str]:
     if isinstance(callback, Mapping):
-        return {name: value for name, value in callback.items() if isinstance(value, str)}
-    text = str(callback)
-    pairs = parse_qsl(text.partition("?")[2].partition("#")[0] if "?" in text else text, keep_blank_values=True)
+        # A MultiDict, such as request.query, yields a name as often as it stands there.
+        pairs = [(name, value) for name, value in callback.items() if isinstance(value, str)]
+    else:
+        text = str(callback)
+        pairs = parse_qsl(text.partition("?")[2].partition("#")[0] if "?" in text else text, keep_blank_values=True)
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
         pairs.clear()
