@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Iterable
 from typing import Final
@@ -24,6 +25,8 @@ ORIGINS: Final = 100
 # After an offset did not help, the server's clock is believed no more for so many seconds.
 DISTRUST: Final = 300.0
 
+_log = logging.getLogger("aiohttp_oauth_middleware")
+
 
 class Clocks:
     """By how much the clocks of the servers that refused our time are ahead of ours, by origin, in seconds."""
@@ -43,6 +46,7 @@ class Clocks:
 
     def learn(self, url: URL, offset: float) -> None:
         """With *offset* a request was accepted."""
+        _log.warning("the clock of %s is %+.0f s from ours: requests there are signed by its time", url.raw_host, offset)
         self._keep(self._offsets, url, offset)
 
     def distrust(self, url: URL, monotonic: float) -> None:
