@@ -384,6 +384,7 @@ async def test_S_60_every_signature_has_a_nonce_of_its_own() -> None:
     assert all(len(nonce) == 32 and nonce.isalnum() for nonce in nonces)
 
 
+# What each writes is less than a pipe takes at once, so that no line is torn.
 FORKING = """
 import asyncio, os
 from yarl import URL
@@ -393,7 +394,7 @@ signer = OAuth1Client("id", "cs").signer
 
 def nonces():
     async def several():
-        return [dict(await signer.sign("GET", URL("https://h/"), "h"))["oauth_nonce"] for _ in range(120)]  # less than a pipe takes at once
+        return [dict(await signer.sign("GET", URL("https://h/"), "h"))["oauth_nonce"] for _ in range(120)]
     return "".join(nonce + "\\n" for nonce in asyncio.run(several())).encode()
 
 nonces()
