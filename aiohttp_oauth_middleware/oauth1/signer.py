@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from yarl import URL
@@ -20,6 +21,7 @@ __all__ = ("Clocks", "Signer")
 _Origin = tuple[str | None, int | None]
 
 ORIGINS: Final = 100
+_encoded = lru_cache(512)(encode)  # for identifiers, which come back at every request
 # After an offset did not help, the server's clock is believed no more for so many seconds.
 DISTRUST: Final = 300.0
 
@@ -111,16 +113,16 @@ class Signer:
             ("oauth_timestamp", str(int(self.clock.time() + offset))),
         ]
         if token is not None:
-            parameters.append(("oauth_token", encode(token.oauth_token)))
+            parameters.append(("oauth_token", _encoded(token.oauth_token)))
         if self._send_version:
             parameters.append(("oauth_version", "1.0"))
         for name, value in protocol:
-            parameters.append((encode(name), encode(value)))
+            parameters.append((_encoded(name), encode(value)))
         others = parameters_of(url.raw_query_string)
         if form:
             others += parameters_of(form)
-        if others and any(name.startswith("oauth_") for name, _ in others):
-            _check_once(parameters, others)
+        if theirs := [name for name, _ in others if name.startswith("oauth_")]:
+            _check_once(parameters, theirs)
         uri = base_string_uri(url.scheme, host, url.raw_path)
         token_secret = token.oauth_token_secret if token is not None else ""
         text = base_string(method, uri, parameters + others)
@@ -141,10 +143,10 @@ class Signer:
         return parameters
 
 
-def _check_once(ours: list[tuple[str, str]], others: list[tuple[str, str]]) -> None:
+def _check_once(ours: list[tuple[str, str]], theirs: list[str]) -> None:
     # RFC 5849 section 3.1: "Each parameter MUST NOT appear more than once per request".
     names = {name for name, _ in ours} | {"oauth_signature"}
-    if twice := sorted({name for name, _ in others} & names):
+    if twice := sorted(names.intersection(theirs)):
         raise ConfigurationError(
             f"the request has a parameter {twice[0]} of its own, as the signature has (RFC 5849 section 3.1): take it out"
         )
