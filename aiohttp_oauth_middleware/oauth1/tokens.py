@@ -147,7 +147,12 @@ class OAuth1Tokens:
             return token
         if refused is None and not token.is_expired(client.signer.clock.time() + LEEWAY):
             return token
-        return await self._flights.join(key, lambda flight: self._renew(key, token, client, url))
+        try:
+            return await self._flights.join(key, lambda flight: self._renew(key, token, client, url))
+        except OAuthError as error:
+            if refused is None and error.retryable and not token.is_expired(client.signer.clock.time()):
+                return token  # it serves on while it can
+            raise
 
     async def _renew(self, key: str, token: OAuth1Token, client: OAuth1Client, url: str) -> OAuth1Token:
         """The work of a flight: what another process has stored meanwhile, or a renewal."""
@@ -171,8 +176,6 @@ class OAuth1Tokens:
                 failure = StoreError(f"the token store raised {type(error).__name__}").about(key)
                 failure.__cause__ = error
             self._failures[key] = clock.monotonic() + COOLDOWN, failure.again()
-        if not token.is_expired(clock.time()) and failure.retryable:
-            return token  # it serves on while it can
         raise failure.again()
 
     async def _renewed(self, key: str, token: OAuth1Token, client: OAuth1Client, url: str) -> OAuth1Token:
