@@ -144,15 +144,21 @@ class OAuth1Auth:
                 protocol = await self._hash(request, body)
         elif client.body_hash == "on":
             protocol = (("oauth_body_hash", body_hash(b"", self._signer.method.hash_name)),)
-        parameters = await self._signer.sign(
-            request.method,
-            request.url,
-            request.headers.get(hdrs.HOST, ""),
-            token=token,
-            form=form,
-            protocol=protocol,
-            offset=offset,
-        )
+        try:
+            parameters = await self._signer.sign(
+                request.method,
+                request.url,
+                request.headers.get(hdrs.HOST, ""),
+                token=token,
+                form=form,
+                protocol=protocol,
+                offset=offset,
+            )
+        except BaseException:
+            del form  # a traceback that shows locals shall not show what the user sends
+            raise
+        if client.placement != "form":
+            del form
         if client.placement == "header":
             request.headers[hdrs.AUTHORIZATION] = authorization_header(parameters, client.realm)
             del parameters
@@ -178,7 +184,7 @@ class OAuth1Auth:
             )
         label = request.headers.get(hdrs.CONTENT_TYPE)
         await replace_form(request, form + (b"&" if form else b"") + added.encode())
-        del added
+        del added, form
         try:
             return await handler(request)
         finally:
