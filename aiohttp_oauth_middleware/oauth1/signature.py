@@ -7,6 +7,7 @@ a dict, which would lose repeated and valueless parameters and what is not UTF-8
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 from binascii import b2a_base64
 from collections.abc import Awaitable, Callable, Iterable
@@ -53,6 +54,8 @@ def encode(text: str) -> str:
     >>> encode("Ladies + Gentlemen")
     'Ladies%20%2B%20Gentlemen'
     """
+    if text.isalnum() and text.isascii():
+        return text
     if _find_unusual(text):
         return quote(text, safe="~")
     text = text.replace("%", "%25").replace(":", "%3A").replace("/", "%2F")
@@ -204,33 +207,8 @@ def _is_hash(name: str) -> bool:
         return False
 
 
-class _Keyed:
-    """HMAC (:rfc:`2104`) that has taken its key in, which is half of the work where the text is so short."""
-
-    __slots__ = ("_inner", "_outer")
-
-    def __init__(self, hash_name: str, key: bytes) -> None:
-        size = hashlib.new(hash_name).block_size
-        if len(key) > size:
-            key = hashlib.new(hash_name, key).digest()
-        key = key.ljust(size, b"\0")
-        self._inner = hashlib.new(hash_name, bytes(byte ^ 0x36 for byte in key))
-        self._outer = hashlib.new(hash_name, bytes(byte ^ 0x5C for byte in key))
-
-    def digest(self, text: bytes) -> bytes:
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(text)
-        outer.update(inner.digest())
-        return outer.digest()
-
-
-@lru_cache(512)
-def _keyed(hash_name: str, client_secret: str, token_secret: str) -> _Keyed:
-    return _Keyed(hash_name, signing_key(client_secret, token_secret).encode())
-
-
 def _sign_hmac(hash_name: str, text: str, client_secret: str, token_secret: str) -> str:
-    return _base64(_keyed(hash_name, client_secret, token_secret).digest(text.encode()))
+    return _base64(hmac.digest(signing_key(client_secret, token_secret).encode(), text.encode(), hash_name))
 
 
 def _base64(signature: bytes) -> str:
