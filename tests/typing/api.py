@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Literal, assert_type
 
 from aiohttp import ClientRequest, ClientResponse, ClientSession, TraceConfig, web
@@ -28,6 +29,7 @@ from aiohttp_oauth_middleware import (
     ErrorResponse,
     Event,
     ExtensionGrant,
+    FileStore,
     FormBody,
     Header,
     Hook,
@@ -43,6 +45,7 @@ from aiohttp_oauth_middleware import (
     Refusal,
     Secret,
     ServerMetadata,
+    SQLiteStore,
     StaticToken,
     Token,
     Tokens,
@@ -52,6 +55,7 @@ from aiohttp_oauth_middleware import (
     attach,
 )
 from aiohttp_oauth_middleware.protocol.password import Password
+from aiohttp_oauth_middleware.testing.store_conformance import CHECKS, check_store
 
 # The five lines of the first example.
 
@@ -224,7 +228,20 @@ class MyLock:
     predecessor_is_dead = True
 
 
-stores: list[oauth.TokenStore] = [MemoryStore(), MyStore()]
+stores: list[oauth.TokenStore] = [
+    MemoryStore(),
+    FileStore("~/.config/my-cli/tokens"),
+    FileStore(Path("tokens")),
+    SQLiteStore("tokens.db"),
+    MyStore(),
+]
+
+
+async def checked(folder: Path) -> None:
+    await check_store(lambda: SQLiteStore(folder / "tokens.db"), leave_out=["keys_are_any_text"])
+    for check in CHECKS:
+        await check(MyStore)
+    await check_store(MyStore())  # type: ignore[arg-type]
 
 
 class MySource:
