@@ -87,6 +87,9 @@ class KernelLock:
     def try_acquire(self) -> bool:
         """Take the lock if nobody has it. This touches the disk."""
         with _opening:
+            # One without a loop is a write's, for which those who hold the others wait.
+            if self._loop is not None and len(_held) >= _most():
+                return False
             try:
                 with Folder.opened(self._path) as folder:
                     return self._try(folder)
@@ -172,7 +175,7 @@ class KernelLocks:
         give_up = time.monotonic() + wait
         held = KernelLock(self._path, f"{key_hash(key)}.lock", asyncio.get_running_loop())
         try:
-            while len(_held) >= _most() or not await self._worker.run(held.try_acquire):
+            while not await self._worker.run(held.try_acquire):
                 if time.monotonic() >= give_up:
                     raise StoreLockTimeout(
                         f"the lock of a key in {self._path} was held elsewhere for more than {wait:g} s; it is freed when its "
