@@ -49,6 +49,9 @@ from aiohttp_oauth_middleware.stores.worker import Worker
 locks = KernelLocks(sys.argv[1], Worker("oauth-lock"))
 descriptors = lambda: len(os.listdir("/dev/fd"))
 
+def say(line):
+    os.write(1, f"{line}\\n".encode())  # at once, for two processes share it
+
 async def take(key, wait):
     try:
         async with locks.lock(key, wait=wait):
@@ -57,8 +60,8 @@ async def take(key, wait):
         return "timeout"
 
 def child(before):
-    print("child has the descriptor:", descriptors() != before - 1, flush=True)
-    print("child:", asyncio.run(take("a", 0.0)), asyncio.run(take("b", 0.0)), flush=True)
+    say(f"child has the descriptor: {descriptors() != before - 1}")
+    say(f"child: {asyncio.run(take('a', 0.0))} {asyncio.run(take('b', 0.0))}")
     signal.pause()
 
 async def main():
@@ -69,7 +72,7 @@ async def main():
             asyncio.events._set_running_loop(None)
             child(before)
         # The child lives on while the parent lets go and takes it again.
-    print("parent:", await take("a", 30.0), flush=True)
+    say(f"parent: {await take('a', 30.0)}")
     await asyncio.to_thread(sys.stdin.readline)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
