@@ -296,7 +296,7 @@ async def test_F_19_locks_held_at_once_leave_most_descriptors_to_the_program(
             await held.enter_async_context(locks.lock(str(number), wait=0.0))
         with pytest.raises(StoreLockTimeout):
             await held.enter_async_context(locks.lock("one more", wait=0.05))
-        with exclusive(str(tmp_path / "locks"), "a write, for which those wait", wait=0.0):
+        with exclusive(str(tmp_path / "locks"), "a write, for which those wait"):
             pass
     async with locks.lock("one more", wait=0.0):
         pass
@@ -321,10 +321,11 @@ async def test_a_lock_that_the_system_refuses_is_a_store_error(
             pass
 
 
-def test_the_short_lock_is_waited_for_within_a_bound(tmp_path: Path) -> None:
+def test_the_short_lock_is_waited_for_within_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_lock, "WRITE_WAIT", 0.01)
     path = str(tmp_path / "locks")
     too_long = pytest.raises(StoreLockTimeout, match=r"locks/a was held for more than 0\.01 s")
-    with exclusive(path, "a"), too_long, exclusive(path, "a", wait=0.01):
+    with exclusive(path, "a"), too_long, exclusive(path, "a"):
         pass
-    with exclusive(path, "a", wait=0.0):
+    with exclusive(path, "a"):
         pass
