@@ -19,6 +19,7 @@ import aiohttp_oauth_middleware as oauth
 from aiohttp_oauth_middleware import (
     AuthorizationCode,
     BearerHeader,
+    CallbackStore,
     Challenge,
     Client,
     ClientCredentials,
@@ -30,10 +31,12 @@ from aiohttp_oauth_middleware import (
     ErrorResponse,
     Event,
     ExtensionGrant,
+    FileStore,
     FormBody,
     Header,
     Hook,
     InsecureQuery,
+    KeyringStore,
     LoginRequired,
     MemoryStore,
     NoAuthentication,
@@ -47,9 +50,11 @@ from aiohttp_oauth_middleware import (
     Record,
     RefreshInDoubt,
     Refusal,
+    SealedStore,
     Secret,
     ServerMetadata,
     SignatureMethod,
+    SQLiteStore,
     StaticToken,
     Token,
     Tokens,
@@ -59,6 +64,7 @@ from aiohttp_oauth_middleware import (
     attach,
 )
 from aiohttp_oauth_middleware.protocol.password import Password
+from aiohttp_oauth_middleware.testing.store_conformance import CHECKS, check_store
 
 # The five lines of the first example.
 
@@ -231,7 +237,44 @@ class MyLock:
     predecessor_is_dead = True
 
 
-stores: list[oauth.TokenStore] = [MemoryStore(), MyStore()]
+def saved(key: str, text: str | None) -> None:
+    pass
+
+
+async def saved_slowly(key: str, text: str | None) -> None:
+    pass
+
+
+async def loaded(key: str) -> str | None:
+    return None
+
+
+stores: list[oauth.TokenStore] = [
+    MemoryStore(),
+    FileStore("~/.config/my-cli/tokens"),
+    FileStore(Path("tokens")),
+    SQLiteStore("tokens.db"),
+    KeyringStore("my-cli", locks=Path("locks"), entry_size=1_200),
+    SealedStore(MemoryStore(), SealedStore.generate_key()),
+    SealedStore(FileStore("tokens"), [Secret("…"), read_secret, lambda: "…"]),
+    CallbackStore({"k": "…"}.get, saved),
+    CallbackStore(loaded, saved_slowly, keys=lambda: ["k"]),
+    MyStore(),
+]
+
+
+def refused_stores() -> None:
+    FileStore(b"tokens")  # type: ignore[arg-type]
+    SealedStore(SealedStore.generate_key())  # type: ignore[arg-type, call-arg]
+    CallbackStore(loaded)  # type: ignore[call-arg]
+    KeyringStore("my-cli", backend={})  # type: ignore[arg-type]
+
+
+async def checked(folder: Path) -> None:
+    await check_store(lambda: SQLiteStore(folder / "tokens.db"), leave_out=["keys_are_any_text"])
+    for check in CHECKS:
+        await check(MyStore)
+    await check_store(MyStore())  # type: ignore[arg-type]
 
 
 class MySource:
@@ -383,7 +426,7 @@ def oauth1_values(token: OAuth1Token) -> None:
     assert_type(token.oauth_session_handle, str | None)
     assert_type(token.is_expired(), bool)
     assert_type(token.replace(oauth_token_secret="…"), OAuth1Token)
-    OAuth1Token("…", "…", "a handle")  # type: ignore[misc]
+    OAuth1Token("…", "…", "a handle")  # type: ignore[call-arg]
 
 
 # Client authentication and time of the user's own.
