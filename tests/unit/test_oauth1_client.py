@@ -69,11 +69,11 @@ async def check(
     """That *request* is signed, over all that arrived."""
     protocol = parameters_in(request)
     path, _, query = request.target.partition("?")
-    parameters = parameters_of(query) + parameters_of(request.body)
+    parameters = [part for sent in (query, request.body) if (part := parameters_of(sent))]
     if "authorization" in request.headers:
-        parameters += [(encode(name), encode(value)) for name, value in protocol.items()]
-    parameters = [pair for pair in parameters if pair[0] != "oauth_signature"]
-    text = base_string(request.method, f"http://127.0.0.1:{server.port}{path}", parameters)
+        parameters += [f"{encode(name)}={encode(value)}" for name, value in protocol.items()]
+    signed = "&".join(one for one in "&".join(parameters).split("&") if not one.startswith("oauth_signature="))
+    text = base_string(request.method, f"http://127.0.0.1:{server.port}{path}", signed)
     assert request.headers["host"] == f"127.0.0.1:{server.port}"
     assert protocol["oauth_signature"] == SIGNATURE_METHODS[protocol["oauth_signature_method"]].sign(
         text, client_secret, token_secret
