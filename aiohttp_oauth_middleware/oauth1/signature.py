@@ -201,7 +201,10 @@ def _sign_hmac(hash_name: str, text: str, client_secret: str, token_secret: str)
 
 
 def _sign_rsa(key: RSAKey, hash_name: str, text: str, client_secret: str, token_secret: str) -> str | Awaitable[str]:
-    signature = key.sign(text.encode(), hash_name)
+    try:
+        signature = key.sign(text.encode(), hash_name)
+    finally:
+        del text  # a traceback that shows locals shall not show what was to be signed
     if isinstance(signature, bytes):
         return base64.b64encode(signature).decode()
     return _encoded(signature)
