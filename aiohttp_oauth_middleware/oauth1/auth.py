@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -27,8 +26,6 @@ __all__ = ("OAuth1Auth",)
 
 _REFUSALS: Final = (400, 401, 403)
 _EXPIRED: Final = "token_expired"
-
-_log = logging.getLogger("aiohttp_oauth_middleware")
 
 
 class OAuth1Auth:
@@ -85,7 +82,8 @@ class OAuth1Auth:
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         url = request.url
-        if not self._gate.allows(url):
+        known = url.scheme in self._gate.open.get(url.raw_authority, ())
+        if not known and not self._gate.allows(url):
             self._gate.say_refused(url)
             return await handler(request)
         if self._is_signed(request):
@@ -146,15 +144,21 @@ class OAuth1Auth:
                 protocol = await self._hash(request, body)
         elif client.body_hash == "on" and client.placement != "form":
             protocol = (("oauth_body_hash", body_hash(b"", self._signer.method.hash_name)),)
-        parameters = await self._signer.sign(
-            request.method,
-            request.url,
-            request.headers.get(hdrs.HOST, ""),
-            token=token,
-            form=form,
-            protocol=protocol,
-            offset=offset,
-        )
+        try:
+            parameters = await self._signer.sign(
+                request.method,
+                request.url,
+                request.headers.get(hdrs.HOST, ""),
+                token=token,
+                form=form,
+                protocol=protocol,
+                offset=offset,
+            )
+        except BaseException:
+            del form  # a traceback that shows locals shall not show what the user sends
+            raise
+        if client.placement != "form":
+            del form
         if client.placement == "header":
             request.headers[hdrs.AUTHORIZATION] = authorization_header(parameters, client.realm)
             del parameters
@@ -180,7 +184,7 @@ class OAuth1Auth:
             )
         label = request.headers.get(hdrs.CONTENT_TYPE)
         await replace_form(request, form + (b"&" if form else b"") + added.encode())
-        del added
+        del added, form
         try:
             return await handler(request)
         finally:
@@ -254,7 +258,6 @@ class OAuth1Auth:
 
     def _learn(self, url: URL, offset: float) -> None:
         self._signer.clocks.learn(url, offset)
-        _log.warning("the clock of %s is %+.0f s from ours: requests there are signed by its time", url.raw_host, offset)
         self._events.hand_over(Event("clock_offset_learned", origin=f"{url.scheme}://{url.raw_host}:{url.port}"))
 
     def _has_expired(self, headers: MultiMapping[str]) -> bool:

@@ -26,7 +26,7 @@ from ..flight import Flights, Turns, finish
 from ..sources.key import called_key, check_key_argument, checked_key
 from ..sources.slot import Slot
 from ..stores.store import Record, TokenStore, check_store
-from ..value import check_number
+from ..value import Value, check_number
 from .token import OAuth1Token
 
 if TYPE_CHECKING:
@@ -48,6 +48,27 @@ _OF_THE_REQUEST: Final = frozenset(
 )
 
 _log = logging.getLogger("aiohttp_oauth_middleware")
+
+
+class _Kept(Value):
+    """What the store holds for a key."""
+
+    __slots__ = ("owner", "token")
+
+    owner: str
+    token: OAuth1Token
+
+    def __init__(self, owner: str, token: OAuth1Token) -> None:
+        self._freeze(owner=owner, token=token)
+
+    def to_body(self) -> bytes:
+        try:
+            return json.dumps(
+                {"schema": SCHEMA, "owner": self.owner, "oauth1": self.token.to_dict()}, separators=(",", ":")
+            ).encode()
+        except (TypeError, ValueError, RecursionError):
+            pass
+        raise ConfigurationError(f"{_OWNER}.save: token has something in its extra that JSON can't say")
 
 
 class OAuth1TokenSource(Protocol):
@@ -152,9 +173,9 @@ class OAuth1Tokens:
         """
         if not isinstance(token, OAuth1Token):
             raise ConfigurationError(f"{_OWNER}.save: token must be an OAuth1Token; OAuth1Token.from_dict makes one of a dict")
-        name, body = self._named(key), self._body_of(token)
+        name = self._named(key)
         async with self._turns.turn(name):
-            await self._slot(name).put(body)
+            await self._slot(name).put(_Kept(self._owner, token))
             self._hold(name, token)
 
     async def forget(self, *, key: str | None = None) -> None:
@@ -212,8 +233,8 @@ class OAuth1Tokens:
             return token
         try:
             return await self._flights.join(key, lambda flight: self._renew(key, held, client, url))
-        except OAuthError as error:
-            if token.is_expired(clock.time()) or (refused is not None and not error.retryable):
+        except OAuthError:
+            if refused is not None or token.is_expired(clock.time()):
                 raise
             return token  # it serves on while it can
 
@@ -248,25 +269,23 @@ class OAuth1Tokens:
         async with self._turns.turn(key):
             better = _Held(new, client.signer.clock.monotonic() + COOLDOWN)
             better.unsaved = record
-            try:
-                if await self._replaced(key, record, new):
-                    better.unsaved = None
-                    self._keep(key, better)
-                    return new
-            except StoreError as error:
-                problem = type(error.__cause__ or error).__name__
-                _log.warning("a renewed token is kept in memory, for the store failed (%s) key=%s", problem, key_id(key))
-                self._keep(key, better)
-                return new
+            for last in (False, True):
+                try:
+                    if await self._slot(key).replaced(record, _Kept(self._owner, new)):
+                        better.unsaved = None
+                        self._keep(key, better)
+                        return new
+                    break
+                except StoreError as error:
+                    if last:
+                        problem = type(error.__cause__ or error).__name__
+                        _log.warning(
+                            "a renewed token is kept in memory, for the store failed (%s) key=%s", problem, key_id(key)
+                        )
+                        self._keep(key, better)
+                        return new
             # Another was saved, or this one forgotten, meanwhile: that counts.
             return self._hold(key, self._token_in(key, await self._slot(key).record())).token
-
-    async def _replaced(self, key: str, record: Record | None, token: OAuth1Token) -> bool:
-        slot, body = self._slot(key), self._body_of(token)
-        try:
-            return await slot.replaced(record, body)
-        except StoreError:
-            return await slot.replaced(record, body)  # once more, at once
 
     async def _write(self, key: str, held: _Held) -> bool:
         """Write what could not be written before, if that is still to be; whether it was tried with an outcome."""
@@ -278,7 +297,7 @@ class OAuth1Tokens:
                 return False
             held.until = monotonic() + COOLDOWN
             try:
-                if not await self._slot(key).replaced(record, self._body_of(held.token)):
+                if not await self._slot(key).replaced(record, _Kept(self._owner, held.token)):
                     self._cache.pop(key, None)  # what is there by now counts
             except StoreError as error:
                 _log.warning("the store fails still (%s) key=%s", type(error.__cause__ or error).__name__, key_id(key))
@@ -333,15 +352,6 @@ class OAuth1Tokens:
 
     def _slot(self, key: str) -> Slot:
         return Slot(self._store, self._owner, key)
-
-    def _body_of(self, token: OAuth1Token) -> bytes:
-        try:
-            return json.dumps(
-                {"schema": SCHEMA, "owner": self._owner, "oauth1": token.to_dict()}, separators=(",", ":")
-            ).encode()
-        except (TypeError, ValueError, RecursionError):
-            pass
-        raise ConfigurationError(f"{_OWNER}.save: token has something in its extra that JSON can't say")
 
     def _token_in(self, key: str, record: Record | None) -> OAuth1Token:
         if record is None:

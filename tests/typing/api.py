@@ -9,6 +9,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Literal, assert_type
 
 from aiohttp import ClientRequest, ClientResponse, ClientSession, TraceConfig, web
@@ -18,6 +19,7 @@ import aiohttp_oauth_middleware as oauth
 from aiohttp_oauth_middleware import (
     AuthorizationCode,
     BearerHeader,
+    CallbackStore,
     Challenge,
     Client,
     ClientCredentials,
@@ -29,10 +31,12 @@ from aiohttp_oauth_middleware import (
     ErrorResponse,
     Event,
     ExtensionGrant,
+    FileStore,
     FormBody,
     Header,
     Hook,
     InsecureQuery,
+    KeyringStore,
     LoginRequired,
     MemoryStore,
     NoAuthentication,
@@ -42,8 +46,10 @@ from aiohttp_oauth_middleware import (
     Record,
     RefreshInDoubt,
     Refusal,
+    SealedStore,
     Secret,
     ServerMetadata,
+    SQLiteStore,
     StaticToken,
     Token,
     Tokens,
@@ -53,6 +59,7 @@ from aiohttp_oauth_middleware import (
     attach,
 )
 from aiohttp_oauth_middleware.protocol.password import Password
+from aiohttp_oauth_middleware.testing.store_conformance import CHECKS, check_store
 
 # The five lines of the first example.
 
@@ -225,7 +232,44 @@ class MyLock:
     predecessor_is_dead = True
 
 
-stores: list[oauth.TokenStore] = [MemoryStore(), MyStore()]
+def saved(key: str, text: str | None) -> None:
+    pass
+
+
+async def saved_slowly(key: str, text: str | None) -> None:
+    pass
+
+
+async def loaded(key: str) -> str | None:
+    return None
+
+
+stores: list[oauth.TokenStore] = [
+    MemoryStore(),
+    FileStore("~/.config/my-cli/tokens"),
+    FileStore(Path("tokens")),
+    SQLiteStore("tokens.db"),
+    KeyringStore("my-cli", locks=Path("locks"), entry_size=1_200),
+    SealedStore(MemoryStore(), SealedStore.generate_key()),
+    SealedStore(FileStore("tokens"), [Secret("…"), read_secret, lambda: "…"]),
+    CallbackStore({"k": "…"}.get, saved),
+    CallbackStore(loaded, saved_slowly, keys=lambda: ["k"]),
+    MyStore(),
+]
+
+
+def refused_stores() -> None:
+    FileStore(b"tokens")  # type: ignore[arg-type]
+    SealedStore(SealedStore.generate_key())  # type: ignore[arg-type, call-arg]
+    CallbackStore(loaded)  # type: ignore[call-arg]
+    KeyringStore("my-cli", backend={})  # type: ignore[arg-type]
+
+
+async def checked(folder: Path) -> None:
+    await check_store(lambda: SQLiteStore(folder / "tokens.db"), leave_out=["keys_are_any_text"])
+    for check in CHECKS:
+        await check(MyStore)
+    await check_store(MyStore())  # type: ignore[arg-type]
 
 
 class MySource:
