@@ -217,7 +217,7 @@ class OAuth1Client:
             parameters = _parameters_of_callback(callback)
         finally:
             del request_token, callback  # a traceback that shows locals shall show neither
-        problem = clean(parameters.get("oauth_problem"), limit=100)
+        problem = clean(parameters.get("oauth_problem"), (pending.reveal(), parameters.get("oauth_verifier", "")), 100)
         denied = "denied" in parameters  # X, formerly Twitter, names the token so
         token = parameters.get("oauth_token", parameters.get("denied"))
         verifier = Secret(parameters.get("oauth_verifier", ""))

@@ -899,6 +899,11 @@ def test_S_62_the_verifier_is_read_out_of_the_callback(callback: Any, token: OAu
         ("https://app/?oauth_problem=permission_denied", AccessDenied, "permission_denied"),
         ("https://app/?denied=temp/1", AccessDenied, "denied"),
         (f"https://app/?{BACK}&denied=", AccessDenied, "denied"),
+        (
+            "https://app/?oauth_problem=temp/1+CANARY-v&oauth_verifier=CANARY-v",
+            AccessDenied,
+            r"says \[redacted\] \[redacted\]$",
+        ),
         ("https://app/?oauth_problem=a%1B%5B31m%0A" + "x" * 500, AccessDenied, "a.*~"),
     ],
     ids=lambda value: str(value)[:60],
