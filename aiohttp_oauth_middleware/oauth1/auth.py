@@ -11,7 +11,7 @@ from aiohttp.payload import BytesPayload, Payload
 from multidict import MultiMapping
 from yarl import URL
 
-from ..errors import ConfigurationError, OAuthError
+from ..errors import ConfigurationError, OAuthError, TokenUnavailable
 from ..middleware.gate import Gate, Origins
 from ..middleware.placement import has_form, replace_form
 from ..middleware.resend import Refused, can_send_again, discard, is_replayable
@@ -90,7 +90,7 @@ class OAuth1Auth:
             self._gate.say_occupied(url)
             return await handler(request)
         self._signer.check_transport("the request's URL", url)
-        token = self._token if self._source is None else await self._source.token()
+        token = self._token if self._source is None else await self._ask(None)
         if not self._gate.admits(url):
             self._gate.say_refused(url)
             return await handler(request)
@@ -138,22 +138,35 @@ class OAuth1Auth:
         body = request.body
         form = b""
         protocol: tuple[tuple[str, str], ...] = ()
+        if client.placement == "form" and (
+            (isinstance(body, Payload) and not has_form(request)) or request.method in ("GET", "HEAD")
+        ):
+            # RFC 5849 section 3.5.2 wants a single-part form.
+            raise ConfigurationError(
+                'OAuth1Client(placement="form"): this request has no form for its body; send data={…} with POST'
+            )
         if isinstance(body, Payload):
             if has_form(request):
                 form = await _bytes_of(body, "a form that is a stream can't be signed: give it as a dict, str or bytes")
             elif client.body_hash != "off":
                 protocol = await self._hash(request, body)
-        elif client.body_hash == "on":
+        elif client.body_hash == "on" and client.placement != "form":
             protocol = (("oauth_body_hash", body_hash(b"", self._signer.method.hash_name)),)
-        parameters = await self._signer.sign(
-            request.method,
-            request.url,
-            request.headers.get(hdrs.HOST, ""),
-            token=token,
-            form=form,
-            protocol=protocol,
-            offset=offset,
-        )
+        try:
+            parameters = await self._signer.sign(
+                request.method,
+                request.url,
+                request.headers.get(hdrs.HOST, ""),
+                token=token,
+                form=form,
+                protocol=protocol,
+                offset=offset,
+            )
+        except BaseException:
+            del form  # a traceback that shows locals shall not show what the user sends
+            raise
+        if client.placement != "form":
+            del form
         if client.placement == "header":
             request.headers[hdrs.AUTHORIZATION] = authorization_header(parameters, client.realm)
             del parameters
@@ -170,14 +183,9 @@ class OAuth1Auth:
                 return await handler(request)
             finally:
                 request.url = url
-        if (isinstance(body, Payload) and not has_form(request)) or request.method in ("GET", "HEAD"):
-            # RFC 5849 section 3.5.2 wants a single-part form.
-            raise ConfigurationError(
-                'OAuth1Client(placement="form"): this request has no form for its body; send data={…} with POST'
-            )
         label = request.headers.get(hdrs.CONTENT_TYPE)
         await replace_form(request, form + (b"&" if form else b"") + parameters.encode())
-        del parameters
+        del parameters, form
         try:
             return await handler(request)
         finally:
@@ -258,9 +266,8 @@ class OAuth1Auth:
         return self._source is not None and problem.get("oauth_problem") == _EXPIRED
 
     async def _better(self, request: ClientRequest, refused: Refused, token: OAuth1Token, sendable: bool) -> OAuth1Token | None:
-        assert self._source is not None
         try:
-            return await self._source.token(token)
+            return await self._ask(token)
         except OAuthError:
             if not sendable:
                 return None  # the response is what there is; the next request will say why there is no token
@@ -271,7 +278,21 @@ class OAuth1Auth:
             raise
 
     async def _obtain(self) -> tuple[OAuth1Token | None]:
-        return (self._token if self._source is None else await self._source.token(),)
+        return (self._token if self._source is None else await self._ask(None),)
+
+    async def _ask(self, refused: OAuth1Token | None) -> OAuth1Token:
+        """The source's token, once it is seen to be one."""
+        assert self._source is not None
+        try:
+            token: object = await (self._source.token() if refused is None else self._source.token(refused))
+        except OAuthError:
+            raise
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise TokenUnavailable(f"the token source raised {type(error).__name__}") from error
+        if isinstance(token, OAuth1Token):
+            return token
+        del token  # a traceback that shows locals shall not show it
+        raise ConfigurationError("OAuth1Auth: the token source must return an OAuth1Token")
 
     async def _header_value(self, credentials: tuple[OAuth1Token | None], params: aiohttp.TraceRequestHeadersSentParams) -> str:
         self._signer.check_transport("the request's URL", params.url)

@@ -7,6 +7,7 @@ a dict, which would lose repeated and valueless parameters and what is not UTF-8
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 from binascii import b2a_base64
 from collections.abc import Awaitable, Callable
@@ -53,6 +54,8 @@ def encode(text: str) -> str:
     >>> encode("Ladies + Gentlemen")
     'Ladies%20%2B%20Gentlemen'
     """
+    if text.isalnum() and text.isascii():
+        return text
     if _find_unusual(text):
         return quote(text, safe="~")
     text = text.replace("%", "%25").replace(":", "%3A").replace("/", "%2F")
@@ -207,24 +210,8 @@ def _is_hash(name: str) -> bool:
         return False
 
 
-@lru_cache(512)
-def _pads(hash_name: str, client_secret: str, token_secret: str) -> tuple[hashlib._Hash, hashlib._Hash]:
-    """The two hashes of HMAC (:rfc:`2104`), the key taken in: half of the work where the text is so short."""
-    key = signing_key(client_secret, token_secret).encode()
-    size = hashlib.new(hash_name).block_size
-    if len(key) > size:
-        key = hashlib.new(hash_name, key).digest()
-    key = key.ljust(size, b"\0")
-    inner, outer = bytes(byte ^ 0x36 for byte in key), bytes(byte ^ 0x5C for byte in key)
-    return hashlib.new(hash_name, inner), hashlib.new(hash_name, outer)
-
-
 def _sign_hmac(hash_name: str, text: str, client_secret: str, token_secret: str) -> str:
-    inner, outer = _pads(hash_name, client_secret, token_secret)
-    inner, outer = inner.copy(), outer.copy()
-    inner.update(text.encode())
-    outer.update(inner.digest())
-    return _base64(outer.digest())
+    return _base64(hmac.digest(signing_key(client_secret, token_secret).encode(), text.encode(), hash_name))
 
 
 def _base64(signature: bytes) -> str:

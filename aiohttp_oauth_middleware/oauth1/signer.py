@@ -72,8 +72,7 @@ class Signer:
     ) -> None:
         self._client_id = client_id
         self._encoded_id = encode(client_id)
-        # In the clear where it can be, for every method of a Secret that is called would cost as much as the nonce.
-        self._client_secret = client_secret.reveal() if client_secret.is_constant else client_secret
+        self._client_secret = client_secret
         self._send_version = send_version
         self._encoded_name = encode(method.name)
         self.method = method
@@ -147,7 +146,7 @@ class Signer:
         secret = self._client_secret
         signature: object = None
         try:
-            signature = self.method.sign(text, secret if isinstance(secret, str) else await secret.read(), token_secret)
+            signature = self.method.sign(text, secret.reveal() if secret.is_constant else await secret.read(), token_secret)
             if not isinstance(signature, str) and inspect.isawaitable(signature):
                 signature = await signature
             if isinstance(signature, str) and signature and signature.isprintable():
