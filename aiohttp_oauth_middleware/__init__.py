@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from .sources.static import StaticToken as StaticToken
     from .sources.tokens import Tokens as Tokens
     from .stores.memory import MemoryStore as MemoryStore
+    from .stores.redis import RedisStore as RedisStore
     from .stores.store import Lock as Lock
     from .stores.store import Record as Record
     from .stores.store import TokenStore as TokenStore
@@ -107,6 +108,7 @@ _WHERE = {
     "sources.static": ("StaticToken",),
     "sources.tokens": ("Tokens",),
     "stores.memory": ("MemoryStore",),
+    "stores.redis": ("RedisStore",),
     "stores.store": ("Lock", "Record", "TokenStore"),
     "token": ("Token",),
     "value": ("Secret",),

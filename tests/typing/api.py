@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Literal, assert_type
 
+import redis
+import redis.asyncio
 from aiohttp import ClientRequest, ClientResponse, ClientSession, TraceConfig, web
 from yarl import URL
 
@@ -39,6 +41,7 @@ from aiohttp_oauth_middleware import (
     OAuthError,
     Quirks,
     Record,
+    RedisStore,
     RefreshInDoubt,
     Refusal,
     Secret,
@@ -224,7 +227,16 @@ class MyLock:
     predecessor_is_dead = True
 
 
-stores: list[oauth.TokenStore] = [MemoryStore(), MyStore()]
+stores: list[oauth.TokenStore] = [
+    MemoryStore(),
+    RedisStore(redis.asyncio.Redis(), prefix="tokens:", lease=30, timeout=2.5, replicas=1),
+    RedisStore(redis.asyncio.RedisCluster("redis.example.com")),
+    RedisStore(redis.asyncio.Sentinel([]).master_for("tokens")),  # type: ignore[no-untyped-call]
+    MyStore(),
+]
+RedisStore(redis.Redis())  # type: ignore[arg-type]
+RedisStore(redis.asyncio.Redis)  # type: ignore[arg-type]
+RedisStore("redis://localhost")  # type: ignore[arg-type]
 
 
 class MySource:
