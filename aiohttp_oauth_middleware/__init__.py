@@ -59,8 +59,10 @@ if TYPE_CHECKING:
     from .sources.source import Wanted as Wanted
     from .sources.static import StaticToken as StaticToken
     from .sources.tokens import Tokens as Tokens
+    from .stores.file import FileStore as FileStore
     from .stores.memory import MemoryStore as MemoryStore
     from .stores.redis import RedisStore as RedisStore
+    from .stores.sqlite import SQLiteStore as SQLiteStore
     from .stores.store import Lock as Lock
     from .stores.store import Record as Record
     from .stores.store import TokenStore as TokenStore
@@ -107,8 +109,10 @@ _WHERE = {
     "sources.source": ("Login", "Refusal", "TokenSource", "Wanted"),
     "sources.static": ("StaticToken",),
     "sources.tokens": ("Tokens",),
+    "stores.file": ("FileStore",),
     "stores.memory": ("MemoryStore",),
     "stores.redis": ("RedisStore",),
+    "stores.sqlite": ("SQLiteStore",),
     "stores.store": ("Lock", "Record", "TokenStore"),
     "token": ("Token",),
     "value": ("Secret",),

@@ -17,7 +17,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final, Protocol, TypeVar
@@ -76,8 +76,6 @@ _REASONS: Final = {
     "SlotNotCoveredError": "no server of the cluster has the slot of this key",
     "TimeoutError": "it did not answer in time",
     "ConnectionError": "it can't be reached",
-    # What asyncio says of a connection that was made on another loop.
-    "RuntimeError": "a client of redis-py works on one event loop; give each loop a client and a RedisStore of its own",
 }
 
 _log = logging.getLogger("aiohttp_oauth_middleware")
@@ -96,7 +94,7 @@ class AsyncRedis(Protocol):
         """The names of all keys that match, on all masters."""
 
     async def aclose(self) -> None:
-        """Not called: the client is the user's."""
+        """Close its connections."""
 
 
 class _Lease:
@@ -173,8 +171,8 @@ class RedisStore:
     everybody out.
 
     :param redis: an asyncio client of redis-py: ``redis.asyncio.Redis``, ``RedisCluster``, or what a Sentinel's ``master_for``
-        returns. It may decode responses or not, and stays yours to close. It works on one event loop; another loop or thread
-        needs a client and a RedisStore of its own, and the locks exclude between them.
+        returns. It may decode responses or not, and stays yours to close. It works on one event loop; where there are several,
+        in turn or in threads, give a function that makes one: it is called once on each, and :meth:`aclose` closes that one.
     :param prefix: what the names of all keys in Redis begin with.
     :param lease: seconds for which a lock is taken; it is renewed every third of them while it is held. Make it three times
         the Client's ``timeout`` or more: then a request for a token is over before a lock that could not be renewed is
@@ -187,10 +185,14 @@ class RedisStore:
     """
 
     def __init__(
-        self, redis: AsyncRedis, *, prefix: str = "oauth:", lease: float = 90.0, timeout: float = 5.0, replicas: int = 0
+        self,
+        redis: AsyncRedis | Callable[[], AsyncRedis],
+        *,
+        prefix: str = "oauth:",
+        lease: float = 90.0,
+        timeout: float = 5.0,
+        replicas: int = 0,
     ) -> None:
-        if isinstance(redis, type) or not (callable(getattr(redis, "execute_command", None)) and hasattr(redis, "aclose")):
-            raise ConfigurationError("RedisStore: redis must be an asyncio client of redis-py, such as redis.asyncio.Redis(…)")
         if not isinstance(prefix, str) or not re.fullmatch(r"[^{}]+", prefix):
             raise ConfigurationError(
                 "RedisStore: prefix must be a non-empty string without braces, which set the hash tag apart"
@@ -199,10 +201,9 @@ class RedisStore:
         check_number("RedisStore: timeout", timeout, "seconds", above=0)
         if not isinstance(replicas, int) or replicas < 0:
             raise ConfigurationError("RedisStore: replicas must be a whole number, 0 or more")
-        if replicas and hasattr(redis, "get_node_from_key"):
-            raise ConfigurationError("RedisStore: replicas can't be waited for through a RedisCluster; leave replicas=0")
         self.lease = lease
-        self._redis = redis
+        self._redis = redis if callable(redis) else _checked(redis, replicas)
+        self._clients: dict[asyncio.AbstractEventLoop, AsyncRedis] = {}
         self._prefix = prefix
         self._timeout = timeout
         self._replicas = replicas
@@ -235,7 +236,7 @@ class RedisStore:
     async def keys(self) -> AsyncIterator[str]:
         prefix = f"{self._prefix}{{"
         seen = set()  # SCAN may name a key twice
-        names = self._redis.scan_iter(match=re.sub(r"([*?^\\\[\]])", r"\\\1", prefix) + "*}", count=1000)
+        names = self._client().scan_iter(match=re.sub(r"([*?^\\\[\]])", r"\\\1", prefix) + "*}", count=1000)
         while name := await self._asked("list the keys", anext(names, None)):
             text = name if isinstance(name, str) else name.decode()
             if text not in seen:
@@ -243,7 +244,24 @@ class RedisStore:
                 yield unquote(text[len(prefix) : -1].rstrip("="), errors="surrogatepass")
 
     async def aclose(self) -> None:
-        """Nothing of ours is held open: the client is yours."""
+        """Close the client that was made for this loop, if one was; one that you passed is yours."""
+        if callable(self._redis) and (client := self._clients.pop(asyncio.get_running_loop(), None)) is not None:
+            await client.aclose()
+
+    def _client(self) -> AsyncRedis:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            if not callable(self._redis):
+                if self._clients:
+                    raise ConfigurationError("RedisStore: a client works on one loop; give a function that makes one for each")
+                client = self._redis
+            else:
+                for closed in [other for other in list(self._clients) if other.is_closed()]:
+                    self._clients.pop(closed, None)
+                client = _checked(self._redis(), self._replicas)
+            self._clients[loop] = client
+        return client
 
     def _name(self, key: str) -> str:
         # Nothing between the braces would be no hash tag at all.
@@ -252,11 +270,11 @@ class RedisStore:
     # A traceback that shows locals shall not show a record's body: what has it among them is not awaited but in _asked.
 
     def _run(self, script: str, names: list[str], *args: bytes | str | int) -> Awaitable[Any]:
-        return self._redis.execute_command("EVAL", script, len(names), *names, *args, NEVER_DECODE=True)
+        return self._client().execute_command("EVAL", script, len(names), *names, *args, NEVER_DECODE=True)
 
     async def _run_durably(self, script: str, names: list[str], *args: bytes | str | int) -> Any:
         # Together, for WAIT speaks of what was written on its own connection.
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._client().pipeline(transaction=False)
         pipeline.execute_command("EVAL", script, len(names), *names, *args)
         pipeline.execute_command("WAIT", self._replicas, round(500 * self._timeout))
         done, reached = await pipeline.execute()
@@ -265,9 +283,16 @@ class RedisStore:
         return done
 
     async def _asked(self, what: str, answer: Awaitable[T]) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        cancelled = task.cancelling()
         try:
             async with asyncio.timeout(self._timeout):
-                return await answer
+                result = await answer
+                # redis-py sends by asyncio.wait_for, which in Python 3.11 may return in place of being cancelled.
+                if task.cancelling() > cancelled:
+                    raise asyncio.CancelledError
+            return result
         except StoreError as error:
             raise error.bare() from None
         except Exception as error:
@@ -275,6 +300,14 @@ class RedisStore:
             # The frames that it and its causes came through hold the command.
             error.__cause__ = error.__context__ = None
             raise failure from (None if "ResponseError" in _kinds(error) else error.with_traceback(None))
+
+
+def _checked(client: AsyncRedis, replicas: int) -> AsyncRedis:
+    if not (callable(getattr(client, "execute_command", None)) and hasattr(client, "aclose")):
+        raise ConfigurationError("RedisStore: redis must be an asyncio client of redis-py, such as redis.asyncio.Redis(…)")
+    if replicas and hasattr(client, "get_node_from_key"):
+        raise ConfigurationError("RedisStore: replicas can't be waited for through a RedisCluster; leave replicas=0")
+    return client
 
 
 def _record_of(fields: Any) -> Record | str | None:

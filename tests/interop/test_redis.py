@@ -12,11 +12,19 @@ import pytest
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import Sentinel
 
-from aiohttp_oauth_middleware import Record, RedisStore, StoreCorrupted, StoreError, StoreLockTimeout, TokenStore
+from aiohttp_oauth_middleware import ConfigurationError, Record, RedisStore, StoreCorrupted, TokenStore
 from aiohttp_oauth_middleware.stores.redis import AsyncRedis
+from aiohttp_oauth_middleware.testing.store_conformance import (
+    CHECKS,
+    Check,
+    threads_exclude_each_other,
+    two_loops_in_turn_use_one_store,
+)
 from tests.interop.redis_server import RedisServer, redis_cluster, sentinel, with_replica
 from tests.strict_server import all_of
 
+# A client works on one loop; what they show is shown below with a function that makes one for each.
+ON_OTHER_LOOPS = (two_loops_in_turn_use_one_store, threads_exclude_each_other)
 KINDS = ("plain", "decoding", "sentinel", "cluster", "decoding cluster")
 
 
@@ -88,77 +96,50 @@ async def test_a_record_is_loaded_as_it_was_saved_through_every_kind_of_client(c
     assert await store.load("k") == whole
 
 
-async def test_a_save_and_a_delete_compare_the_version_through_every_kind_of_client(client: AsyncRedis, prefix: str) -> None:
-    store = RedisStore(client, prefix=prefix)
-    assert not await store.save("k", record(2), expected=1)
-    assert await store.load("k") is None
-    assert await store.save("k", record(1), expected=0)
-    assert not await store.save("k", record(1), expected=0)
-    assert await store.save("k", record(2), expected=1)
-    assert not await store.save("k", record(2, b"late"), expected=1)
-    assert await store.load("k") == record(2)
-    assert not await store.delete("other")
-    assert not await store.delete("k", expected=1)
-    assert await store.delete("k", expected=2)
-    assert not await store.delete("k")
-    assert await store.load("k") is None
+@pytest.mark.parametrize("check", [check for check in CHECKS if check not in ON_OTHER_LOOPS], ids=lambda check: check.__name__)
+async def test_S_23_it_passes_each_check_through_every_kind_of_client(client: AsyncRedis, prefix: str, check: Check) -> None:
+    await check(lambda: RedisStore(client, prefix=prefix))
 
 
-async def test_a_key_of_any_text_and_length_is_kept_apart_and_listed(client: AsyncRedis, prefix: str) -> None:
-    store, other = RedisStore(client, prefix=prefix), RedisStore(client, prefix=f"{prefix}x")
-    keys = [
-        "",
-        "=",
-        "a}b{c",
-        "*",
-        "a login",
-        "\n\0\x7f",
-        "\udc80",
-        "é",
-        "e\u0301",
-        "%20",
-        " ",
-        "k" * 100_000,
-        *map(str, range(30)),
-    ]
-    await other.save("not listed", record(1), expected=0)
-    for key in keys:
-        assert await store.save(key, record(1, key.encode("utf-8", "surrogatepass")), expected=0)
-    async with store.lock("*", wait=0.0):
-        assert sorted(await all_of(store.keys())) == sorted(keys)
-    for key in keys:
-        assert await store.load(key) == record(1, key.encode("utf-8", "surrogatepass"))
+async def test_F_15_threads_exclude_each_other_with_a_client_for_each_loop(redis_alone: RedisServer, prefix: str) -> None:
+    await threads_exclude_each_other(lambda: RedisStore(lambda: Redis(port=redis_alone.port), prefix=prefix))
 
 
-async def test_of_many_who_save_at_once_one_succeeds(client: AsyncRedis, prefix: str) -> None:
-    store = RedisStore(client, prefix=prefix)
-    assert sum(await asyncio.gather(*(store.save("k", record(1), expected=0) for _ in range(20)))) == 1
+def test_F_15_one_store_serves_loops_in_turn_with_a_client_for_each(redis_alone: RedisServer, prefix: str) -> None:
+    made: list[Redis] = []
 
+    def make() -> Redis:
+        made.append(Redis(port=redis_alone.port))
+        return made[-1]
 
-async def test_the_lock_excludes_per_key_through_every_kind_of_client(client: AsyncRedis, prefix: str) -> None:
-    store, sibling = RedisStore(client, prefix=prefix), RedisStore(client, prefix=prefix)
-    inside, most = 0, 0
-
-    async def work(store: RedisStore) -> None:
-        nonlocal inside, most
-        async with store.lock("a", wait=60.0) as held:
-            inside += 1
-            most = max(most, inside)
-            before = await store.load("a")
+    async def one_more() -> int:
+        async with store.lock("k", wait=60.0) as held:
+            before = await store.load("k")
             version = before.version if before is not None else 0
-            assert await store.save("a", record(version + 1), expected=version, lock=held)
-            inside -= 1
+            assert await store.save("k", record(version + 1), expected=version, lock=held)
+        await store.aclose()
+        await store.aclose()
+        return version + 1
 
-    await asyncio.gather(*(work(each) for each in (store, sibling) * 4))
-    assert most == 1
-    assert await store.load("a") == record(8)
-    async with store.lock("a", wait=0.0) as held:
+    async def left_open() -> None:
+        assert await store.load("k") == record(3)
+        await made[-1].aclose()  # by somebody who forgets the store
+
+    store = RedisStore(make, prefix=prefix)
+    assert [asyncio.run(one_more()) for _ in range(3)] == [1, 2, 3]
+    for _ in range(3):
+        asyncio.run(left_open())
+    assert len(made) == 6
+    assert len(store._clients) == 1, "a client of a loop that was closed is dropped"
+
+
+async def test_a_prefix_is_taken_literally_and_sets_its_keys_apart(client: AsyncRedis, prefix: str) -> None:
+    store, other = RedisStore(client, prefix=prefix), RedisStore(client, prefix=f"{prefix}x")
+    await store.save("=", record(1), expected=0)
+    await other.save("not listed", record(1), expected=0)
+    async with store.lock("=", wait=0.0) as held:
+        assert await all_of(store.keys()) == ["="]
         assert not held.predecessor_is_dead, "a lease can't tell"
-        async with sibling.lock("b", wait=0.0):
-            pass
-        with pytest.raises(StoreLockTimeout):
-            async with sibling.lock("a", wait=0.05):
-                pass
 
 
 async def test_the_lock_is_freed_by_an_error_and_by_a_cancellation(plain: Redis, prefix: str) -> None:
@@ -285,14 +266,17 @@ async def test_F_51_what_is_no_record_is_an_error_and_never_no_token(plain: Redi
     assert await plain.get(f"{prefix}{{a}}") == b"of another type"
 
 
-async def test_a_client_of_another_loop_is_an_error_that_says_so(redis_alone: RedisServer) -> None:
-    async def load(client: Redis) -> None:
-        await RedisStore(client).load("k")
-
-    def elsewhere(client: Redis) -> None:
-        with pytest.raises(StoreError, match="works on one event loop"):
-            asyncio.run(load(client))
+async def test_F_15_a_client_is_not_used_on_a_second_loop(redis_alone: RedisServer, prefix: str) -> None:
+    async def elsewhere() -> None:
+        with pytest.raises(ConfigurationError, match="give a function"):
+            await store.load("k")
+        with pytest.raises(ConfigurationError, match="give a function"):
+            await store.lock("k", wait=0.0).__aenter__()
 
     async with Redis(port=redis_alone.port) as client:
-        await load(client)
-        await asyncio.to_thread(elsewhere, client)
+        store = RedisStore(client, prefix=prefix)
+        assert await store.load("k") is None
+        await asyncio.to_thread(asyncio.run, elsewhere())
+        await store.aclose()
+        assert await store.load("k") is None
+        assert await client.ping()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Literal, assert_type
 
 import redis
@@ -30,6 +31,7 @@ from aiohttp_oauth_middleware import (
     ErrorResponse,
     Event,
     ExtensionGrant,
+    FileStore,
     FormBody,
     Header,
     Hook,
@@ -46,6 +48,7 @@ from aiohttp_oauth_middleware import (
     Refusal,
     Secret,
     ServerMetadata,
+    SQLiteStore,
     StaticToken,
     Token,
     Tokens,
@@ -55,6 +58,7 @@ from aiohttp_oauth_middleware import (
     attach,
 )
 from aiohttp_oauth_middleware.protocol.password import Password
+from aiohttp_oauth_middleware.testing.store_conformance import CHECKS, check_store
 
 # The five lines of the first example.
 
@@ -229,14 +233,25 @@ class MyLock:
 
 stores: list[oauth.TokenStore] = [
     MemoryStore(),
+    FileStore("~/.config/my-cli/tokens"),
+    FileStore(Path("tokens")),
+    SQLiteStore("tokens.db"),
     RedisStore(redis.asyncio.Redis(), prefix="tokens:", lease=30, timeout=2.5, replicas=1),
     RedisStore(redis.asyncio.RedisCluster("redis.example.com")),
+    RedisStore(lambda: redis.asyncio.Redis(decode_responses=True)),
     RedisStore(redis.asyncio.Sentinel([]).master_for("tokens")),  # type: ignore[no-untyped-call]
     MyStore(),
 ]
 RedisStore(redis.Redis())  # type: ignore[arg-type]
-RedisStore(redis.asyncio.Redis)  # type: ignore[arg-type]
+RedisStore(redis.Redis)  # type: ignore[arg-type]
 RedisStore("redis://localhost")  # type: ignore[arg-type]
+
+
+async def checked(folder: Path) -> None:
+    await check_store(lambda: SQLiteStore(folder / "tokens.db"), leave_out=["keys_are_any_text"])
+    for check in CHECKS:
+        await check(MyStore)
+    await check_store(MyStore())  # type: ignore[arg-type]
 
 
 class MySource:

@@ -167,7 +167,6 @@ def test_a_loop_that_was_closed_with_the_lock_held_leaves_it_to_its_lease() -> N
     ("client", "arguments", "says"),
     [
         (redis.Redis(), {}, "asyncio client"),
-        (redis.asyncio.Redis, {}, "asyncio client"),
         ("redis://localhost", {}, "asyncio client"),
         (None, {}, "asyncio client"),
         (Fake(1), {"prefix": ""}, "prefix"),
@@ -183,6 +182,32 @@ def test_a_loop_that_was_closed_with_the_lock_held_leaves_it_to_its_lease() -> N
 def test_what_can_not_work_is_refused_at_once(client: Any, arguments: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         RedisStore(client, **arguments)
+
+
+async def test_a_function_that_makes_no_client_is_refused_when_it_is_called() -> None:
+    with pytest.raises(ConfigurationError, match="asyncio client"):
+        await RedisStore(redis.Redis).load("k")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="asyncio client"):
+        await RedisStore(lambda: redis.Redis()).load("k")  # type: ignore[arg-type, return-value]
+    with pytest.raises(ConfigurationError, match="RedisCluster"):
+        await RedisStore(lambda: redis.asyncio.RedisCluster("localhost"), replicas=1).load("k")
+
+
+async def test_a_cancellation_that_the_client_swallows_is_none_the_less_one() -> None:
+    class Swallowing(Fake):
+        async def execute_command(self, *args: bytes | str | int, NEVER_DECODE: bool) -> Any:
+            try:
+                return await super().execute_command(*args, NEVER_DECODE=NEVER_DECODE)
+            except asyncio.CancelledError:
+                return 0
+
+    task = asyncio.create_task(RedisStore(Swallowing(None, 0)).lock("k", wait=60.0).__aenter__())
+    await turns(3)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    with pytest.raises(StoreError, match="did not answer in time"):
+        await RedisStore(Swallowing(None), timeout=0.01).load("k")
 
 
 def test_a_store_is_made_at_import_time_without_a_loop() -> None:
