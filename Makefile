@@ -83,8 +83,9 @@ fuzz: $(VENV)/.test
 	@FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m tests.fuzz
 
 # A thousand seeds for each await point, a hundred times the examples of the state machine: about half an hour.
-soak: $(VENV)/.test
+soak: $(VENV)/.test interop-servers
 	@SEEDS=1000 $(BIN)/python -m pytest --timeout=0 tests/faults/test_await_points.py tests/property/test_single_flight.py
+	@G_05_SECONDS=60 $(BIN)/python -m pytest --timeout=0 -s tests/interop/test_redis_processes.py
 
 bench: .venv-bench/.installed
 	@.venv-bench/bin/python -m tests.bench
