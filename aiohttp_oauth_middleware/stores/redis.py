@@ -167,7 +167,7 @@ class RedisStore:
     """Keeps tokens in Redis or Valkey, for all processes and machines that reach it.
 
     Redis has to keep what it is told: with persistence (``appendonly yes``) or replicas, ``maxmemory-policy noeviction``, and
-    access for those alone who may have the tokens; ``SealedStore`` encrypts them. One that comes back empty has signed
+    access for those alone who may have the tokens; :class:`SealedStore` encrypts them. One that comes back empty has signed
     everybody out.
 
     :param redis: an asyncio client of redis-py: ``redis.asyncio.Redis``, ``RedisCluster``, or what a Sentinel's ``master_for``

@@ -20,6 +20,7 @@ import aiohttp_oauth_middleware as oauth
 from aiohttp_oauth_middleware import (
     AuthorizationCode,
     BearerHeader,
+    CallbackStore,
     Challenge,
     Client,
     ClientCredentials,
@@ -36,6 +37,7 @@ from aiohttp_oauth_middleware import (
     Header,
     Hook,
     InsecureQuery,
+    KeyringStore,
     LoginRequired,
     MemoryStore,
     NoAuthentication,
@@ -46,6 +48,7 @@ from aiohttp_oauth_middleware import (
     RedisStore,
     RefreshInDoubt,
     Refusal,
+    SealedStore,
     Secret,
     ServerMetadata,
     SQLiteStore,
@@ -231,6 +234,18 @@ class MyLock:
     predecessor_is_dead = True
 
 
+def saved(key: str, text: str | None) -> None:
+    pass
+
+
+async def saved_slowly(key: str, text: str | None) -> None:
+    pass
+
+
+async def loaded(key: str) -> str | None:
+    return None
+
+
 stores: list[oauth.TokenStore] = [
     MemoryStore(),
     FileStore("~/.config/my-cli/tokens"),
@@ -240,11 +255,23 @@ stores: list[oauth.TokenStore] = [
     RedisStore(redis.asyncio.RedisCluster("redis.example.com")),
     RedisStore(lambda: redis.asyncio.Redis(decode_responses=True)),
     RedisStore(redis.asyncio.Sentinel([]).master_for("tokens")),  # type: ignore[no-untyped-call]
+    KeyringStore("my-cli", locks=Path("locks"), entry_size=1_200),
+    SealedStore(MemoryStore(), SealedStore.generate_key()),
+    SealedStore(FileStore("tokens"), [Secret("…"), read_secret, lambda: "…"]),
+    CallbackStore({"k": "…"}.get, saved),
+    CallbackStore(loaded, saved_slowly, keys=lambda: ["k"]),
     MyStore(),
 ]
-RedisStore(redis.Redis())  # type: ignore[arg-type]
-RedisStore(redis.Redis)  # type: ignore[arg-type]
-RedisStore("redis://localhost")  # type: ignore[arg-type]
+
+
+def refused_stores() -> None:
+    FileStore(b"tokens")  # type: ignore[arg-type]
+    RedisStore(redis.Redis())  # type: ignore[arg-type]
+    RedisStore(redis.Redis)  # type: ignore[arg-type]
+    RedisStore("redis://localhost")  # type: ignore[arg-type]
+    SealedStore(SealedStore.generate_key())  # type: ignore[arg-type, call-arg]
+    CallbackStore(loaded)  # type: ignore[call-arg]
+    KeyringStore("my-cli", backend={})  # type: ignore[arg-type]
 
 
 async def checked(folder: Path) -> None:
