@@ -58,6 +58,17 @@ class FakePipeline:
         return await self._client.execute_command("EXECUTE", NEVER_DECODE=True)
 
 
+def shown(error: BaseException | None) -> str:
+    """What a traceback shows of *error* and its causes, with the locals of all frames but those of this module."""
+    text = ""
+    while error is not None:
+        traced = traceback.TracebackException.from_exception(error, capture_locals=True)
+        text += "".join(traced.format_exception_only())
+        text += "".join(str(frame.locals) for frame in traced.stack if frame.filename != __file__)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return text
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [
@@ -94,8 +105,7 @@ async def test_F_50_each_failure_of_Redis_is_a_StoreError_that_says_which_and_ho
             with pytest.raises(StoreError, match=says) as caught:
                 await work
             assert caught.value.retryable
-            shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-            assert SECRET not in "".join(shown.format())
+            assert SECRET not in shown(caught.value)
 
 
 async def test_F_50_a_command_that_is_not_answered_has_failed() -> None:
@@ -110,7 +120,7 @@ async def test_a_write_that_too_few_replicas_have_does_not_count() -> None:
     store = RedisStore(client, replicas=2)
     with pytest.raises(StoreError, match="only 1 of 2 replicas") as caught:
         await store.save("k", RECORD, expected=0)
-    assert SECRET not in "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert SECRET not in shown(caught.value)
     assert await store.save("k", RECORD, expected=0)
     assert not await store.save("k", RECORD, expected=0)
     assert ("WAIT", 2, 2500) in client.commands
