@@ -147,7 +147,7 @@ class _Exchange:
 
     async def _present(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Set the header fields innermost, where neither netrc nor a session's defaults can replace or add credentials."""
-        if self.sent and self.request.form:
+        if self.sent and (self.request.form or self.request.spends):
             # aiohttp repeats a GET whose connection broke; what is single-use is sent once.
             raise aiohttp.ClientConnectionError("the connection broke")
         fields = self.request.headers
