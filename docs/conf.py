@@ -14,8 +14,8 @@ copyright = f"2026, {author}"
 version = release = __version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "rfc_table"]
-# performance-figures.rst is written by the benchmarks and included by performance.rst.
-exclude_patterns = ["_build", "performance-figures.rst"]
+# Written by the benchmarks and by the fault bench, and included by performance.rst and crashes.rst.
+exclude_patterns = ["_build", "crash-table.rst", "performance-figures.rst"]
 nitpicky = True
 # There is no network where this is built, so these have no inventory to be looked up in.
 nitpick_ignore_regex = [
