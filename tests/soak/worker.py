@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any, Final, NamedTuple
 
-from aiohttp_oauth_middleware import Client, ClientSecret, EndpointRequest, EndpointResponse, Hook, Record, Tokens, TokenStore
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, TCPConnector
+
+from aiohttp_oauth_middleware import (
+    Client,
+    ClientSecret,
+    EndpointRequest,
+    EndpointResponse,
+    Hook,
+    LoginRequired,
+    OAuth2Auth,
+    Record,
+    RefreshInDoubt,
+    Tokens,
+    TokenStore,
+)
 from aiohttp_oauth_middleware.sources.state import State
 from aiohttp_oauth_middleware.stores.store import Lock
 from tests.soak.stores import STORES, Wrapped
 
-__all__ = ("HELD_BY_THE_SERVER", "POINTS", "Pointed", "die_at", "pointed_client", "refresh")
+__all__ = ("HELD_BY_THE_SERVER", "POINTS", "Load", "Pointed", "Report", "die_at", "load", "pointed_client", "refresh")
 
 Reached = Callable[[str], None]
 
@@ -95,3 +114,98 @@ def refresh(store: str, place: str, issuer: str, crash_at: str | None = None) ->
     reached = die_at(crash_at)
     tokens = Tokens(pointed_client(issuer, reached), store=Pointed(STORES[store].make(place), reached))
     asyncio.run(tokens.token())
+
+
+class Load(NamedTuple):
+    """What a worker under load is told.
+
+    :param think: seconds between two requests of one task, on the average.
+    """
+
+    store: str
+    place: str
+    issuer: str
+    api: str
+    tasks: int = 100
+    think: float = 3.0
+
+
+@dataclass
+class Report:
+    """What a worker under load has seen.
+
+    :ivar failed: what became of the requests that failed, and how often.
+    :ivar signed_out: how many failed because the sign-in was over.
+    :ivar latencies: of the API's answers, in seconds.
+    :ivar lock_waits: for how many seconds the store's lock was waited for.
+    """
+
+    ok: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    signed_out: int = 0
+    latencies: list[float] = field(default_factory=list)
+    lock_waits: list[float] = field(default_factory=list)
+    events: Counter[str] = field(default_factory=Counter)
+
+
+class _Timed(Wrapped):
+    """A store that notes for how long its lock is waited for."""
+
+    def __init__(self, store: TokenStore, waits: list[float]) -> None:
+        super().__init__(store)
+        self._waits = waits
+
+    @asynccontextmanager
+    async def lock(self, key: str, *, wait: float) -> AsyncIterator[Lock]:
+        began = time.monotonic()
+        async with super().lock(key, wait=wait) as held:
+            self._waits.append(time.monotonic() - began)
+            yield held
+
+
+def load(pipe: Connection, order: Load) -> None:
+    """Send requests from many tasks until the other end of *pipe* says that it is enough, and report."""
+    asyncio.run(_load(pipe, order))
+
+
+async def _load(pipe: Connection, order: Load) -> None:
+    report, told = Report(), asyncio.Event()
+    store = _Timed(STORES[order.store].make(order.place), report.lock_waits)
+    tokens = Tokens(Client(order.issuer, "app", ClientSecret("app-secret")), store=store)
+
+    async def timed(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        began = time.monotonic()
+        response = await handler(request)
+        report.latencies.append(time.monotonic() - began)
+        return response
+
+    async def one(session: ClientSession) -> None:
+        while True:
+            await asyncio.sleep(random.uniform(0.0, 2.0 * order.think))
+            try:
+                async with session.get(order.api) as response:
+                    await response.read()
+            except LoginRequired as error:
+                report.signed_out += 1
+                if isinstance(error, RefreshInDoubt):
+                    pipe.send((error.process, error.since))
+            except Exception as error:
+                report.failed[f"{type(error).__name__}: {error}"] += 1
+            else:
+                if response.status == 200:
+                    report.ok += 1
+                else:
+                    report.failed[f"status {response.status}"] += 1
+
+    auth = OAuth2Auth(tokens, origins=order.api)
+    async with ClientSession(middlewares=[auth, timed], connector=TCPConnector(limit=0)) as session, tokens:
+        await tokens.client.metadata()
+        asyncio.get_running_loop().add_reader(pipe.fileno(), told.set)
+        tasks = [asyncio.create_task(one(session)) for _ in range(order.tasks)]
+        pipe.send("ready")
+        await told.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    report.events = tokens.counts
+    pipe.send(report)
