@@ -23,7 +23,7 @@ nitpick_ignore_regex = [
     # The same, imported for type checkers only, and so known by the bare name.
     (
         r"py:class",
-        r"(web\.)?(Application|Client(Handler|Middleware)Type|Client(Request|Response|Session)|TraceConfig|MultiMapping|URL)",
+        r"(web\.)?(Application|Client(Handler|Middleware)Type|Client(Request|Response|Session)|TraceConfig|MultiMapping|RSAPublicKey|URL)",
     ),
     (r"py:.*", r"(asyncio|collections|contextlib|contextvars|functools|os|re|threading|types|typing)\..*"),
     (

@@ -85,7 +85,12 @@ class Syscalls:
         self.names.append(name)
         if number == self.at and not self.after:
             self.action(name)
-        result = real(*arguments, **names)
+        try:
+            result = real(*arguments, **names)
+        except BaseException:
+            if number == self.at and self.after:
+                self.action(name)
+            raise
         if number == self.at and self.after:
             if name == "open":
                 os.close(result)

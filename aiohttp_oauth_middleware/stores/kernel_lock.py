@@ -31,6 +31,9 @@ from .worker import Worker
 
 __all__ = ("KernelLock", "KernelLocks", "exclusive")
 
+# Seconds; a write takes milliseconds.
+WRITE_WAIT = 10.0
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -50,7 +53,7 @@ else:
     import fcntl
     import resource
 
-    _TAKEN: Final = (errno.EWOULDBLOCK, errno.EACCES)
+    _TAKEN: Final = (errno.EWOULDBLOCK,)
 
     def _most() -> int:
         # A lock that is held is a descriptor that is open; most of them are the program's own.
@@ -188,11 +191,9 @@ class KernelLocks:
 
 
 @contextlib.contextmanager
-def exclusive(path: str, name: str, *, wait: float = 10.0) -> Iterator[None]:
-    """The lock *name* in the directory at *path*, for a few milliseconds, in a thread that may block.
-
-    :param wait: seconds, after which it is StoreLockTimeout.
-    """
+def exclusive(path: str, name: str) -> Iterator[None]:
+    """The lock *name* in the directory at *path*, for a few milliseconds, in a thread that may block."""
+    wait = WRITE_WAIT
     give_up = time.monotonic() + wait
     held = KernelLock(path, name)
     try:

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet, finalize
 
@@ -20,8 +21,10 @@ from .store import Lock, Record
 from .worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
     from typing import Any
+
+    _Values = Callable[[], tuple[object, ...]]
 
 __all__ = ("SQLiteStore",)
 
@@ -69,21 +72,24 @@ class SQLiteStore:
         return f"SQLiteStore({self._path!r})"
 
     async def load(self, key: str) -> Record | None:
-        rows = await self._read("SELECT version, label, body FROM records WHERE key = ?", (_blob(key),))
+        rows = await self._read("SELECT version, label, body FROM records WHERE key = ?", lambda: (_blob(key),))
         return Record(rows[0][0], _text(rows[0][1]), rows[0][2]) if rows else None
 
     async def save(self, key: str, record: Record, *, expected: int, lock: Lock | None = None) -> bool:
-        label = _blob(record.key_label)
         if expected == 0:
-            sql = "INSERT INTO records (key, version, label, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-            return await self._write(sql, (_blob(key), record.version, label, record.body))
-        sql = "UPDATE records SET version = ?, label = ?, body = ? WHERE key = ? AND version = ?"
-        return await self._write(sql, (record.version, label, record.body, _blob(key), expected))
+            return await self._write(
+                "INSERT INTO records (version, label, body, key) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                lambda: (record.version, _blob(record.key_label), record.body, _blob(key)),
+            )
+        return await self._write(
+            "UPDATE records SET version = ?, label = ?, body = ? WHERE key = ? AND version = ?",
+            lambda: (record.version, _blob(record.key_label), record.body, _blob(key), expected),
+        )
 
     async def delete(self, key: str, *, expected: int | None = None) -> bool:
         if expected is None:
-            return await self._write("DELETE FROM records WHERE key = ?", (_blob(key),))
-        return await self._write("DELETE FROM records WHERE key = ? AND version = ?", (_blob(key), expected))
+            return await self._write("DELETE FROM records WHERE key = ?", lambda: (_blob(key),))
+        return await self._write("DELETE FROM records WHERE key = ? AND version = ?", lambda: (_blob(key), expected))
 
     def lock(self, key: str, *, wait: float) -> AbstractAsyncContextManager[Lock]:
         return self._locks.lock(key, wait=wait)
@@ -92,7 +98,7 @@ class SQLiteStore:
         # By pages, for a long read would keep the write-ahead log from being folded in.
         sql = "SELECT key FROM records WHERE key > ? ORDER BY key LIMIT ?"
         last: object = 0  # every blob is greater than a number
-        while rows := await self._read(sql, (last, _PAGE)):
+        while rows := await self._read(sql, partial(tuple, (last, _PAGE))):
             for (key,) in rows:
                 yield _text(key)
             last = rows[-1][0]
@@ -102,10 +108,12 @@ class SQLiteStore:
         await self._worker.run(self._database.close)
         self._worker.close()
 
-    async def _read(self, sql: str, values: Sequence[object]) -> list[Any]:
+    # The values come out of a function in the thread: a traceback that shows locals shall not show them.
+
+    async def _read(self, sql: str, values: _Values) -> list[Any]:
         return await self._worker.run(lambda: self._database.read(sql, values))
 
-    async def _write(self, sql: str, values: Sequence[object]) -> bool:
+    async def _write(self, sql: str, values: _Values) -> bool:
         return await self._worker.run(lambda: self._database.write(sql, values))
 
 
@@ -118,17 +126,17 @@ class _Database:
         self._identity = (0, 0)
         _databases.add(self)
 
-    def read(self, sql: str, values: Sequence[object]) -> list[Any]:
+    def read(self, sql: str, values: _Values) -> list[Any]:
         """The rows of a query; none where there is no database yet."""
         with self._connected() as connection:
-            return [] if connection is None else connection.execute(sql, values).fetchall()
+            return [] if connection is None else connection.execute(sql, values()).fetchall()
 
-    def write(self, sql: str, values: Sequence[object]) -> bool:
+    def write(self, sql: str, values: _Values) -> bool:
         """Whether the statement changed a row, which is durable then. One that inserts makes the database first."""
         # A statement outside of a transaction is one by itself, and as short as can be: SQLite begins it as a writer
         # (BEGIN IMMEDIATE) and commits it, so the version is compared and the record swapped at once.
         with self._connected(create=sql.startswith("INSERT")) as connection:
-            return connection is not None and connection.execute(sql, values).rowcount == 1
+            return connection is not None and connection.execute(sql, values()).rowcount == 1
 
     def close(self) -> None:
         """Close the connection, unless another thread is at work: it may be called by a garbage collection, in any thread."""
