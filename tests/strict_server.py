@@ -310,6 +310,7 @@ class WatchedStore(SlowStore):
         self.intents: Counter[str] = Counter()
         self.version_of: dict[str, int] = {}
         self.faults: list[str] = []
+        self._last: dict[str, str | None] = {}
 
     def durable(self, key: str, record: Record) -> None:
         super().durable(key, record)
@@ -321,6 +322,9 @@ class WatchedStore(SlowStore):
             self.intents[refresh_token] += 1
         if state.kind == "dead" and refresh_token not in self.server._refused:
             self.faults.append("I7: a refresh token was declared dead that nobody had refused")
+        if state.kind == "dead" and refresh_token != self._last.get(key):
+            self.faults.append("I7: the refusal of one refresh token put an end to another")
+        self._last[key] = refresh_token
 
 
 class FaultyStore(MemoryStore):
