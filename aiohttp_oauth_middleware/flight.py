@@ -99,8 +99,8 @@ class Flights(Generic[T]):
                     self._by_loop.pop(other, None)
         flights = self._by_loop.setdefault(loop, {})
         flight = flights.get(key)
-        # One that its last waiter has just given up is not for those who come after.
-        if flight is None or (flight.cancel_when_unwanted and flight.task.cancelling()):
+        # One that has ended, or that its last waiter has just given up, is not for those who come after.
+        if flight is None or flight.task.done() or (flight.cancel_when_unwanted and flight.task.cancelling()):
             flight = flights[key] = Flight(cancel_when_unwanted)
             # An empty context: neither the trace nor the user of whoever came first is inherited by the others.
             flight.task = loop.create_task(work(flight), context=contextvars.Context())

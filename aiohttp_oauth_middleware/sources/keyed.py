@@ -110,6 +110,7 @@ class KeyedToken:
         "_slot",
         "_strikes",
         "_strikes_until",
+        "_unwritten",
         "_written",
         "held",
         "key",
@@ -130,6 +131,8 @@ class KeyedToken:
         self._strikes_until = NEVER
         # How often save(), revoke() and forget() came: what a flight brings that began before is older than what they left.
         self._written = 0
+        # What a flight brought and the store would not take, and which version of the record that replaces.
+        self._unwritten: tuple[Token, int] | None = None
 
     def ready(self) -> Token | None:
         """The token in memory, if it is fresh by both clocks."""
@@ -189,7 +192,7 @@ class KeyedToken:
         """Put *token* in place of whatever there is."""
         async with self._common.turns.turn(self.key):
             await self._slot.keep(token)
-            self._written += 1
+            self._changed()
             self._common.signed_out.discard(self.key)
             self._forgive_logins()
             self._hold(token)
@@ -209,7 +212,7 @@ class KeyedToken:
 
     def _sign_out_here(self) -> None:
         self._common.signed_out.add(self.key)
-        self._written += 1
+        self._changed()
         self.held = None
 
     async def _revoke_at_server(self, state: State) -> None:
@@ -233,9 +236,13 @@ class KeyedToken:
         async with self._common.turns.turn(self.key):
             await self._settle()
             await self._slot.delete()
-            self._written += 1
+            self._changed()
             self.held = None
             self._common.signed_out.discard(self.key)
+
+    def _changed(self) -> None:
+        self._written += 1
+        self._unwritten = None
 
     # How it is renewed.
 
@@ -298,6 +305,7 @@ class KeyedToken:
                 shutdown_grace=common.shutdown_grace,
                 refusals_before_latch=common.client.quirks.refusals_before_latch,
                 publish=lambda token: self._publish(token, flight, written),
+                unwritten=self._unwritten,
             )
             token = await renewal.run(
                 seen.token if seen is not None else None,
@@ -313,6 +321,9 @@ class KeyedToken:
         except Exception as error:
             failure = StoreError(f"the token store raised {type(error).__name__}").about(self.key)
             raise failure from error
+        finally:
+            if renewal is not None and self._written == written:
+                self._unwritten = renewal.unwritten
         if self._written != written:
             if self.held is not None:
                 return self.held.token

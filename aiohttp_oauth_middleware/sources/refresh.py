@@ -85,6 +85,7 @@ class Renewal:
     :param shutdown_grace: seconds for which a cancellation waits for a write.
     :param refusals_before_latch: see :class:`~..protocol.quirks.Quirks`.
     :param publish: called with the token as soon as waiters may have it, where a failing write goes on.
+    :param unwritten: what an earlier one's attribute of that name was.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Renewal:
         shutdown_grace: float,
         refusals_before_latch: int = 1,
         publish: Callable[[Token], None] = lambda token: None,
+        unwritten: tuple[Token, int] | None = None,
         chance: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._key = key
@@ -121,6 +123,8 @@ class Renewal:
         self._chance = chance
         self.cooldown = 0.0
         """Seconds, after a failure, in which nothing is tried."""
+        self.unwritten = unwritten
+        """A token that the store would not take, and the version of the record that it has replaced but for that."""
 
     async def run(
         self,
@@ -144,6 +148,9 @@ class Renewal:
                 record = await self._store.load(self._key)
                 state = State.from_body(record.body) if record else State(owner=self._owner)
                 version = record.version if record else 0
+                if self.unwritten is not None and self.unwritten[1] == version:
+                    # The refresh token in the record was replaced, and only we know by which.
+                    state = State(owner=self._owner, token=self.unwritten[0])
                 if not anew:
                     if state.kind == "signed_out":
                         raise LoginRequired("this user is signed out: sign in again")
@@ -172,7 +179,7 @@ class Renewal:
             intent = state.replace(owner=self._owner, pending=doubt or Pending(self._clock.time()))
             if not await self._save(intent, version, lock):
                 return None
-            state, version = intent, version + 1
+            state, version, self.unwritten = intent, version + 1, None
         try:
             try:
                 token = await (self._request(None, previous) if previous is not None else self._earn(tries))
@@ -229,10 +236,13 @@ class Renewal:
 
     async def _succeeded(self, token: Token, version: int, lock: Lock) -> Token:
         state = State(owner=self._owner, token=token)
+        self.unwritten = token, version
         for attempt in range(_WRITE_TRIES):
             try:
                 if await self._save_surely(state, version, lock):
+                    self.unwritten = None
                     return token
+                self.unwritten = None
                 return await self._adopt_newer(token)
             except (LoginRequired, asyncio.CancelledError):
                 raise
@@ -248,6 +258,7 @@ class Renewal:
                         # The loop ends: the last chance to write it.
                         with contextlib.suppress(Exception):
                             await self._save_surely(state, version, lock)
+                            self.unwritten = None
                         raise
         self._emit("store_write_failed")
         return token
