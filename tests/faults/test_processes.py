@@ -50,9 +50,9 @@ async def test_G_06_P2_processes_are_killed_one_by_one_and_the_others_go_on(stor
         counts = server.counts()
     assert len(toll.killed) == 4
     assert toll.corrupt == toll.stuck == toll.sign_ins == 0
-    assert toll.survivors.failed == {}
-    assert toll.survivors.signed_out == 0
-    assert toll.survivors.ok > 0
+    assert toll.seen.failed == {}
+    assert toll.seen.signed_out == 0
+    assert counts.presented.keys() == {"accepted"}
     assert counts.reuses <= len(toll.killed)
     assert counts.families_revoked == counts.refresh_overlaps == 0
 

@@ -44,7 +44,7 @@ def main() -> int:
                     f"The same with one process killed (kill -9) each second, {kills} times",
                     (
                         "Store, server",
-                        "Requests of survivors",
+                        "Requests",
                         "Failed",
                         "Corrupt",
                         "Stuck locks",
@@ -94,25 +94,30 @@ def _crashes(store: str, kind: str, kills: int, missed: list[str]) -> tuple[str,
         toll = asyncio.run(killed_one_by_one(server, order, kills, _every(1.0)))
         counts = server.counts()
     what = f"G-06 with {store}, {kind}"
-    failed = toll.survivors.failed.total() + (toll.survivors.signed_out if kind == "grace" else 0)
-    named = {process for process, _ in toll.in_doubt}
-    _check(missed, f"{what}: {dict(toll.survivors.failed)}, {toll}", not (failed or toll.corrupt or toll.stuck))
+    seen = toll.seen
+    failed = seen.failed.total() + (seen.signed_out if kind == "grace" else 0)
+    named = {process for process, _ in seen.in_doubt}
+    _check(
+        missed,
+        f"{what}: {dict(seen.failed)}, {toll.corrupt} corrupt, {toll.stuck} stuck",
+        not (failed or toll.corrupt or toll.stuck),
+    )
     _check(missed, f"{what}: RefreshInDoubt names {named - toll.killed}, which was not killed", named <= toll.killed)
     _check(
         missed,
-        f"{what}: {counts.families_revoked} sign-ins ended, {len(toll.in_doubt)} were reported",
-        (counts.families_revoked == len(toll.in_doubt) <= len(toll.killed)),
+        f"{what}: {counts.families_revoked} sign-ins ended, {len(seen.in_doubt)} were reported",
+        (counts.families_revoked == len(seen.in_doubt) <= len(toll.killed)),
     )
     return _row(
         f"{store}, {kind}",
-        toll.survivors.ok,
+        counts.presented["accepted"],
         failed,
         toll.corrupt,
         toll.stuck,
         counts.refreshes,
         counts.reuses,
         toll.sign_ins,
-        len(toll.in_doubt),
+        len(seen.in_doubt),
     )
 
 

@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -18,7 +19,7 @@ from tests.soak.server import CONTEXT, DEADLINE, ServerProcess
 from tests.soak.stores import STORES
 from tests.soak.worker import Load, Report, load
 
-__all__ = ("Crew", "Toll", "killed_one_by_one", "percentile", "so_many_refreshes", "together", "under_load")
+__all__ = ("Crew", "Toll", "killed_one_by_one", "percentile", "so_many_refreshes", "under_load")
 
 
 class Crew:
@@ -28,8 +29,7 @@ class Crew:
         self._order = order
         self._number = number
         self.workers: dict[Connection, Any] = {}
-        self.in_doubt: list[tuple[str, float]] = []
-        """Each RefreshInDoubt that a worker got: which process it named, and when that was."""
+        self._seen = Report()
 
     def __enter__(self) -> Self:
         for _ in range(self._number):
@@ -55,6 +55,9 @@ class Crew:
         process = self.workers.pop(pipe)
         process.kill()
         process.join()
+        with suppress(EOFError):
+            while pipe.poll():
+                self._heard(pipe)
         pipe.close()
         return int(process.pid)
 
@@ -63,24 +66,30 @@ class Crew:
         while ready := wait(list(self.workers), timeout=0):
             for pipe in ready:
                 assert isinstance(pipe, Connection)
-                message = pipe.recv()
-                if message != "ready":
-                    self.in_doubt.append(message)
+                self._heard(pipe)
 
-    def reports(self) -> list[Report]:
-        """Tell all that it is enough, and return what they have seen."""
+    def report(self) -> Report:
+        """Tell all that it is enough, and return what they and those before them have seen."""
         for pipe in self.workers:
             pipe.send("enough")
-        return [self._report(pipe) for pipe in self.workers]
+        for pipe in self.workers:
+            while not self._heard(pipe).last:
+                pass
+        return self._seen
 
-    def _report(self, pipe: Connection) -> Report:
-        while True:
-            assert pipe.poll(DEADLINE), "a worker does not answer"
-            message = pipe.recv()
-            if isinstance(message, Report):
-                return message
-            if message != "ready":
-                self.in_doubt.append(message)
+    def _heard(self, pipe: Connection) -> Report:
+        assert pipe.poll(DEADLINE), "a worker does not answer"
+        report = pipe.recv()
+        assert isinstance(report, Report)
+        seen = self._seen
+        seen.ok += report.ok
+        seen.signed_out += report.signed_out
+        seen.failed += report.failed
+        seen.in_doubt |= report.in_doubt
+        seen.latencies += report.latencies
+        seen.lock_waits += report.lock_waits
+        seen.events += report.events
+        return report
 
 
 async def so_many_refreshes(server: ServerProcess, number: int) -> None:
@@ -97,7 +106,7 @@ async def under_load(server: ServerProcess, order: Load, until: Callable[[], Awa
     await Tokens(server.client(), store=STORES[order.store].make(order.place)).save(server.issue())
     with Crew(workers, order) as crew:
         await until()
-        return together(crew.reports())
+        return crew.report()
 
 
 @dataclass
@@ -107,17 +116,15 @@ class Toll:
     :ivar corrupt: records that could not be read.
     :ivar stuck: locks that were not to be had for a second.
     :ivar sign_ins: how often somebody had to sign in again.
-    :ivar in_doubt: each RefreshInDoubt that was raised, as the process that it named, and when that one had sent it.
     :ivar killed: the processes.
-    :ivar survivors: what those saw who were alive in the end.
+    :ivar seen: what the workers saw, of those that were killed what was bad.
     """
 
     corrupt: int = 0
     stuck: int = 0
     sign_ins: int = 0
-    in_doubt: set[tuple[str, float]] = field(default_factory=set)
     killed: set[str] = field(default_factory=set)
-    survivors: Report = field(default_factory=Report)
+    seen: Report = field(default_factory=Report)
 
 
 async def killed_one_by_one(
@@ -146,23 +153,9 @@ async def killed_one_by_one(
             if server.counts().families_revoked > toll.sign_ins:
                 toll.sign_ins += 1
                 await tokens.save(server.issue())
-        toll.survivors = together(crew.reports())
-        toll.in_doubt.update(crew.in_doubt)
+        toll.seen = crew.report()
     await tokens.aclose()
     return toll
-
-
-def together(reports: Iterable[Report]) -> Report:
-    """All reports as one."""
-    whole = Report()
-    for one in reports:
-        whole.ok += one.ok
-        whole.signed_out += one.signed_out
-        whole.failed += one.failed
-        whole.latencies += one.latencies
-        whole.lock_waits += one.lock_waits
-        whole.events += one.events
-    return whole
 
 
 def percentile(values: Iterable[float], share: float) -> float:

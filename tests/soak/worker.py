@@ -132,20 +132,24 @@ class Load(NamedTuple):
 
 @dataclass
 class Report:
-    """What a worker under load has seen.
+    """What a worker under load has seen: what is bad at once, for it may be killed, and the rest in the end.
 
     :ivar failed: what became of the requests that failed, and how often.
+    :ivar in_doubt: each RefreshInDoubt, as the process that it named, and when that one had sent the refresh token.
     :ivar signed_out: how many failed because the sign-in was over.
     :ivar latencies: of the API's answers, in seconds.
     :ivar lock_waits: for how many seconds the store's lock was waited for.
+    :ivar last: whether nothing more comes.
     """
 
     ok: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    in_doubt: set[tuple[str, float]] = field(default_factory=set)
     signed_out: int = 0
     latencies: list[float] = field(default_factory=list)
     lock_waits: list[float] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)
+    last: bool = False
 
 
 class _Timed(Wrapped):
@@ -179,6 +183,9 @@ async def _load(pipe: Connection, order: Load) -> None:
         report.latencies.append(time.monotonic() - began)
         return response
 
+    def bad(what: str) -> None:
+        pipe.send(Report(failed=Counter([what])))
+
     async def one(session: ClientSession) -> None:
         while True:
             await asyncio.sleep(random.uniform(0.0, 2.0 * order.think))
@@ -188,24 +195,23 @@ async def _load(pipe: Connection, order: Load) -> None:
             except LoginRequired as error:
                 report.signed_out += 1
                 if isinstance(error, RefreshInDoubt):
-                    pipe.send((error.process, error.since))
+                    pipe.send(Report(in_doubt={(error.process or "", error.since or 0.0)}))
             except Exception as error:
-                report.failed[f"{type(error).__name__}: {error}"] += 1
+                bad(f"{type(error).__name__}: {error}")
             else:
                 if response.status == 200:
                     report.ok += 1
                 else:
-                    report.failed[f"status {response.status}"] += 1
+                    bad(f"status {response.status}")
 
     auth = OAuth2Auth(tokens, origins=order.api)
     async with ClientSession(middlewares=[auth, timed], connector=TCPConnector(limit=0)) as session, tokens:
         await tokens.client.metadata()
         asyncio.get_running_loop().add_reader(pipe.fileno(), told.set)
         tasks = [asyncio.create_task(one(session)) for _ in range(order.tasks)]
-        pipe.send("ready")
         await told.wait()
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-    report.events = tokens.counts
+    report.events, report.last = tokens.counts, True
     pipe.send(report)
