@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -27,8 +26,6 @@ __all__ = ("OAuth1Auth",)
 
 _REFUSALS: Final = (400, 401, 403)
 _EXPIRED: Final = "token_expired"
-
-_log = logging.getLogger("aiohttp_oauth_middleware")
 
 
 class OAuth1Auth:
@@ -254,7 +251,6 @@ class OAuth1Auth:
 
     def _learn(self, url: URL, offset: float) -> None:
         self._signer.clocks.learn(url, offset)
-        _log.warning("the clock of %s is %+.0f s from ours: requests there are signed by its time", url.raw_host, offset)
         self._events.hand_over(Event("clock_offset_learned", origin=f"{url.scheme}://{url.raw_host}:{url.port}"))
 
     def _has_expired(self, headers: MultiMapping[str]) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, get_args
 from urllib.parse import parse_qsl, unquote, urlencode
 
@@ -14,9 +15,11 @@ from ..errors import (
     AccessDenied,
     CallbackError,
     ConfigurationError,
+    ErrorResponse,
     OAuthError,
     StateMismatch,
     TokenResponseError,
+    TokenUnavailable,
     clean,
 )
 from ..protocol.client_auth import SecretSource
@@ -35,6 +38,7 @@ __all__ = ("BodyHash", "OAuth1Client", "Placement")
 
 Placement = Literal["header", "form", "query"]
 BodyHash = Literal["off", "on", "draft"]
+Extra = Mapping[str, "str | Secret"]
 
 TOKEN_BODY_LIMIT: Final = 64 * 1024
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -91,20 +95,22 @@ class OAuth1Client:
         clock: Clock | None = None,
     ) -> None:
         self.client_id = client_id
-        try:
-            secret = Secret.of(client_secret if client_secret is not None else "")
-        finally:
-            del client_secret  # a traceback that shows locals shall not show it
+        secret = _secret_of(client_secret)
+        del client_secret  # a traceback that shows locals shall not show it
+        if secret is None:
+            raise ConfigurationError("OAuth1Client: client_secret must be a string of printable characters, or a callable")
         if not isinstance(client_id, str) or not client_id or not client_id.isprintable():
             raise ConfigurationError("OAuth1Client: client_id must be a non-empty string of printable characters")
         if isinstance(signature_method, str):
             if signature_method not in SIGNATURE_METHODS:
+                del signature_method  # it may be the key
                 raise ConfigurationError(
                     f"OAuth1Client: signature_method must be one of {', '.join(SIGNATURE_METHODS)}, or a SignatureMethod; "
                     'those of RSA take a key: SignatureMethod.rsa("RSA-SHA256", key)'
                 )
             signature_method = SIGNATURE_METHODS[signature_method]
         if not isinstance(signature_method, SignatureMethod):
+            del signature_method
             raise ConfigurationError("OAuth1Client: signature_method must be a name or a SignatureMethod")
         if placement not in get_args(Placement):
             raise ConfigurationError(f"OAuth1Client: placement must be one of {', '.join(get_args(Placement))}")
@@ -112,10 +118,14 @@ class OAuth1Client:
             raise ConfigurationError(f"OAuth1Client: body_hash must be one of {', '.join(get_args(BodyHash))}")
         if realm is not None and (not isinstance(realm, str) or not realm.isprintable() or set('"\\') & set(realm)):
             raise ConfigurationError("OAuth1Client: realm must be a string of printable characters without quotes")
-        if redirect_uri != "oob" and (not isinstance(redirect_uri, str) or not URL(redirect_uri).scheme):
+        if redirect_uri != "oob" and not _is_absolute(redirect_uri):
             raise ConfigurationError("OAuth1Client: redirect_uri must be an absolute URL, or 'oob'")
         if session_factory is not None and not callable(session_factory):
             raise ConfigurationError("OAuth1Client: session_factory must be a callable that makes a new ClientSession")
+        if clock is not None and (
+            isinstance(clock, type) or not all(callable(getattr(clock, name, None)) for name in ("time", "monotonic", "sleep"))
+        ):
+            raise ConfigurationError("OAuth1Client: clock must have time(), monotonic() and sleep(seconds)")
         check_number("OAuth1Client: timeout", timeout, "seconds", above=0)
         check_number("OAuth1Client: token_body_limit", token_body_limit, "bytes", above=0)
         check_flags("OAuth1Client", send_version=send_version, revision_a=revision_a, insecure_http=insecure_http)
@@ -128,7 +138,9 @@ class OAuth1Client:
         self.signer = Signer(
             client_id, secret, signature_method, send_version=send_version, clock=clock if clock is not None else SystemClock()
         )
-        self._session_factory = session_factory
+        # The sessions are kept by factory, and one that compares by its fields may not be hashable.
+        unhashable = session_factory is not None and type(session_factory).__hash__ is None
+        self._session_factory = partial(session_factory) if session_factory is not None and unhashable else session_factory
         self._insecure_http = insecure_http
         self._token_body_limit = token_body_limit
 
@@ -136,7 +148,7 @@ class OAuth1Client:
         return f"<OAuth1Client {self.client_id!r}>"
 
     async def fetch_request_token(
-        self, url: str | URL, *, method: Literal["POST", "GET"] = "POST", extra: Mapping[str, str] = EMPTY
+        self, url: str | URL, *, method: Literal["POST", "GET"] = "POST", extra: Extra = EMPTY
     ) -> OAuth1Token:
         """Temporary credentials, the first leg; :rfc:`5849#section-2.1`.
 
@@ -146,11 +158,15 @@ class OAuth1Client:
         :raises TokenUnavailable: it could not answer now.
         :raises TokenResponseError: its answer makes no sense, or does not confirm the callback.
         """
-        protocol = [("oauth_callback", self.redirect_uri)] if self.revision_a else []
-        token = await self._credentials("request token", url, method, extra, protocol, None)
+        more = _checked_extra("fetch_request_token", extra)
+        del extra  # a traceback that shows locals shall not show it
+        protocol = [("oauth_callback", Secret(self.redirect_uri))] if self.revision_a else []
+        token = await self._credentials("request token", url, method, more, protocol, None)
         # RFC 5849 section 2.1: oauth_callback_confirmed "MUST be present and set to "true". The parameter is used to
         # differentiate from previous versions of the protocol."
-        if self.revision_a and token.extra.get("oauth_callback_confirmed") != "true":
+        confirmed = token.extra.get("oauth_callback_confirmed")
+        if self.revision_a and confirmed != "true" and confirmed is not True:  # the latter in JSON
+            del confirmed
             raise TokenResponseError(
                 "the answer of the request token endpoint doesn't confirm the callback (RFC 5849 section 2.1); "
                 "OAuth1Client(revision_a=False) accepts that of a server of OAuth Core 1.0",
@@ -169,16 +185,17 @@ class OAuth1Client:
         :param extra: more parameters, such as ``force_login``.
         """
         name = "OAuth1Client.create_authorization_url: url"
-        target = absolute_url(name, str(url))
-        require_tls(name, target, self._insecure_http)
-        token = request_token.oauth_token if isinstance(request_token, OAuth1Token) else request_token
-        parameters = {"oauth_token": token}
+        text = str(url)
+        require_tls(name, absolute_url(name, text), self._insecure_http)
+        parameters = {"oauth_token": _pending("create_authorization_url", request_token)}
         if not self.revision_a and self.redirect_uri != "oob":
             parameters["oauth_callback"] = self.redirect_uri
-        if clash := [name for name in extra if name in (*parameters, "oauth_callback")]:
-            raise ConfigurationError(f"OAuth1Client.create_authorization_url: extra must not hold {clash[0]}")
-        text = str(url)
-        return f"{text}{'&' if '?' in text else '?'}{urlencode({**parameters, **extra})}"
+        more = _checked_extra("create_authorization_url", extra)
+        query = text.partition("?")[2]
+        if "oauth_token" in dict(parse_qsl(query, keep_blank_values=True)):
+            raise ConfigurationError(f"{name} must not hold an oauth_token: the request token's goes there")
+        separator = "" if query.endswith("&") or text.endswith("?") else "&" if query else "?"
+        return f"{text}{separator}{urlencode({**parameters, **{name: value.reveal() for name, value in more}})}"
 
     def parse_authorization_response(self, callback: str | URL | Mapping[str, str], request_token: OAuth1Token | str) -> str:
         """The verifier that the user brought back; :rfc:`5849#section-2.2`. Empty where *revision_a* is False.
@@ -190,25 +207,32 @@ class OAuth1Client:
         :raises AccessDenied: the user said no.
         :raises CallbackError: a parameter is missing or stands twice.
         """
-        pending = request_token.oauth_token if isinstance(request_token, OAuth1Token) else request_token
+        pending = Secret(_pending("parse_authorization_response", request_token))
+        del request_token  # a traceback that shows locals shall show neither it nor what came
         parameters = _parameters_of_callback(callback)
         del callback
         problem = clean(parameters.get("oauth_problem"), limit=100)
-        denied = parameters.get("denied")  # X, formerly Twitter, names the token so
-        token = parameters.get("oauth_token", denied)
-        if token != pending and not (token is None and problem):
-            del pending, parameters, denied, token
+        denied = "denied" in parameters  # X, formerly Twitter, names the token so
+        token = parameters.get("oauth_token", parameters.get("denied"))
+        verifier = Secret(parameters.get("oauth_verifier", ""))
+        parameters.clear()
+        missing, other = token is None, token is not None and token != pending.reveal()
+        token = None
+        if other:
             raise StateMismatch(
                 "the callback is not about the request token that is pending: perhaps it belongs to another login "
                 "(RFC 5849 section 2.3)",
                 rule="RFC 5849 section 2.3",
             )
-        if denied is not None or problem:
+        if denied or problem:
             raise AccessDenied(f"the user was asked, and the callback says {problem or 'denied'}", error=problem or "denied")
-        verifier = parameters.get("oauth_verifier", "")
-        if self.revision_a and not verifier:
-            raise CallbackError("the callback has no oauth_verifier (RFC 5849 section 2.2)", rule="RFC 5849 section 2.2")
-        return verifier
+        if missing:
+            raise CallbackError("the callback has no oauth_token (RFC 5849 section 2.2)", rule="RFC 5849 section 2.2")
+        if not verifier.reveal().isprintable() or (self.revision_a and not verifier):
+            raise CallbackError(
+                "the callback has no oauth_verifier that can be one (RFC 5849 section 2.2)", rule="RFC 5849 section 2.2"
+            )
+        return verifier.reveal()
 
     async def fetch_access_token(
         self,
@@ -217,7 +241,7 @@ class OAuth1Client:
         oauth_verifier: str = "",
         *,
         method: Literal["POST", "GET"] = "POST",
-        extra: Mapping[str, str] = EMPTY,
+        extra: Extra = EMPTY,
     ) -> OAuth1Token:
         """Token credentials, the third leg; :rfc:`5849#section-2.3`. A verifier is sent once.
 
@@ -229,13 +253,20 @@ class OAuth1Client:
         :raises TokenUnavailable: it could not answer now.
         :raises TokenResponseError: its answer makes no sense.
         """
-        if request_token is not None and self.revision_a and not oauth_verifier:
+        more = _checked_extra("fetch_access_token", extra)
+        verifier = Secret(oauth_verifier if isinstance(oauth_verifier, str) else "\0")
+        del extra, oauth_verifier  # a traceback that shows locals shall not show these
+        if not verifier.reveal().isprintable():
+            raise ConfigurationError("OAuth1Client.fetch_access_token: oauth_verifier must be a string of printable characters")
+        if request_token is not None:
+            _check_token("fetch_access_token: request_token", request_token)
+        if request_token is not None and self.revision_a and not verifier:
             raise ConfigurationError(
                 "OAuth1Client.fetch_access_token: oauth_verifier is empty; a server of OAuth Core 1.0, which gives none, "
                 "takes OAuth1Client(revision_a=False)"
             )
-        protocol = [("oauth_verifier", oauth_verifier)] if oauth_verifier else []
-        return await self._credentials("access token", url, method, extra, protocol, request_token)
+        protocol = [("oauth_verifier", verifier)] if verifier else []
+        return await self._credentials("access token", url, method, more, protocol, request_token)
 
     async def renew_access_token(
         self,
@@ -243,7 +274,7 @@ class OAuth1Client:
         token: OAuth1Token,
         *,
         method: Literal["POST", "GET"] = "POST",
-        extra: Mapping[str, str] = EMPTY,
+        extra: Extra = EMPTY,
     ) -> OAuth1Token:
         """A new token for one whose server knows the Session extension (OAuth Session 1.0, draft 1), such as Yahoo's was.
 
@@ -251,10 +282,13 @@ class OAuth1Client:
 
         :param token: with an ``oauth_session_handle``.
         """
+        more = _checked_extra("renew_access_token", extra)
+        del extra  # a traceback that shows locals shall not show it
+        _check_token("renew_access_token: token", token)
         if not token.oauth_session_handle:
             raise ConfigurationError("OAuth1Client.renew_access_token: this token has no oauth_session_handle")
-        protocol = [("oauth_session_handle", token.oauth_session_handle)]
-        new = await self._credentials("access token", url, method, extra, protocol, token)
+        protocol = [("oauth_session_handle", Secret(token.oauth_session_handle))]
+        new = await self._credentials("access token", url, method, more, protocol, token)
         if new.oauth_session_handle is None:
             new = new.replace(oauth_session_handle=token.oauth_session_handle, session_expires_at=token.session_expires_at)
         return new
@@ -265,47 +299,66 @@ class OAuth1Client:
         :param url: as it will be sent, in encoded form.
         :param form: the body, where it is a form, as it will be sent.
         """
-        target = url if isinstance(url, URL) else absolute_url("OAuth1Client.sign: url", url)
-        self.signer.check_transport("OAuth1Client.sign: url", target)
-        parameters = await self.signer.sign(method, target, target.host_port_subcomponent or "", token=token, form=form)
-        return authorization_header(parameters, self.realm)
+        try:
+            if not isinstance(method, str) or not method.isalpha():
+                raise ConfigurationError("OAuth1Client.sign: method must be the name of an HTTP method")
+            if not isinstance(form, str | bytes):
+                raise ConfigurationError("OAuth1Client.sign: form must be a string or bytes, as it will be sent")
+            if token is not None:
+                _check_token("sign: token", token)
+            text = str(url)
+            if text.startswith(("ws:", "wss:")):  # the handshake of a WebSocket is an HTTP request
+                text = "http" + text[2:]
+            target = absolute_url("OAuth1Client.sign: url", text)
+            self.signer.check_transport("OAuth1Client.sign: url", target)
+            parameters = await self.signer.sign(method, target, target.host_port_subcomponent or "", token=token, form=form)
+            return authorization_header(parameters, self.realm)
+        finally:
+            del token, form  # a traceback that shows locals shall not show these
+
+    def check_endpoint(self, name: str, url: object) -> URL:
+        """*url* as that of an endpoint that gives credentials; ConfigurationError, naming *name*, where it can't be one."""
+        target = absolute_url(name, url)
+        # RFC 5849 section 2.1 and 2.3: "the client MUST use [...] TLS or SSL".
+        require_tls(name, target, self._insecure_http)
+        self.signer.check_transport(name, target)
+        return target
 
     async def _credentials(
         self,
         endpoint: str,
         url: str | URL,
         method: str,
-        extra: Mapping[str, str],
-        protocol: list[tuple[str, str]],
+        extra: list[tuple[str, Secret]],
+        protocol: list[tuple[str, Secret]],
         token: OAuth1Token | None,
     ) -> OAuth1Token:
         """One signed request for credentials, and once more where only our clock was wrong."""
         name = f"the {endpoint} endpoint"
-        target = absolute_url(f"OAuth1Client: the URL of {name}", str(url))
-        # RFC 5849 section 2.1 and 2.3: "the client MUST use [...] TLS or SSL".
-        require_tls(name, target, self._insecure_http)
-        self.signer.check_transport(name, target)
+        target = self.check_endpoint(f"OAuth1Client: the URL of {name}", str(url))
         if method not in ("POST", "GET"):
             raise ConfigurationError(f"OAuth1Client: the method for {name} must be POST or GET")
         if method == "GET" and self.placement == "form":
             raise ConfigurationError('OAuth1Client: placement="form" needs POST')
-        if clash := [parameter for parameter in extra if parameter in _OURS]:
-            raise ConfigurationError(f"OAuth1Client: extra must not hold the protocol parameter {clash[0]}")
         clocks, clock = self.signer.clocks, self.signer.clock
         offset, learned = clocks.offset(target), False
         while True:
-            request = await self._signed(str(url), method, extra, protocol, token, offset)
+            try:
+                request = await self._signed(str(url), method, extra, protocol, token, offset)
+            except OAuthError as error:
+                raise error.bare() from error.__cause__
             sent_at = clock.time()
             response = await self._exchange(request, name)
-            problem = problem_of(response)
-            ahead = clock_offset(response.status, problem, response.headers.get("date"), now=sent_at + offset)
+            ahead = clock_offset(response.status, problem_of(response), response.headers.get("date"), now=sent_at + offset)
             if ahead is None or learned or not clocks.trusts(target, clock.monotonic()):
                 break
             offset, learned = offset + ahead, True
         try:
             credentials = parse_credentials(response, endpoint=name, sent_at=sent_at, secrets=request.secrets())
         except OAuthError as error:
-            if learned:
+            if learned and isinstance(error, ErrorResponse) and error.error not in ("", "timestamp_refused"):
+                clocks.learn(target, offset)  # it has got past the clock
+            elif learned and not isinstance(error, TokenUnavailable):
                 clocks.distrust(target, clock.monotonic())
             raise error.bare() from error.__cause__
         if learned:
@@ -316,16 +369,19 @@ class OAuth1Client:
         self,
         url: str,
         method: str,
-        extra: Mapping[str, str],
-        protocol: list[tuple[str, str]],
+        extra: list[tuple[str, Secret]],
+        protocol: list[tuple[str, Secret]],
         token: OAuth1Token | None,
         offset: float,
     ) -> EndpointRequest:
-        protocol = [*protocol, *((name, value) for name, value in extra.items() if name.startswith("oauth_"))]
-        others = [(name, value) for name, value in extra.items() if not name.startswith("oauth_")]
+        pairs = [*protocol, *await _read(extra)]
+        # What has no value is left out: EndpointRequest would do so with what is in a form.
+        ours = [(name, value.reveal()) for name, value in pairs if name.startswith("oauth_") and value]
+        others = [(name, value) for name, value in pairs if not name.startswith("oauth_") and value]
         if others and method == "GET":
-            url, others = f"{url}{'&' if '?' in url else '?'}{urlencode(others)}", []
-        request = EndpointRequest(url, [(name, Secret(value)) for name, value in others])
+            query = urlencode([(name, value.reveal()) for name, value in others])
+            url, others = _with_query(url, query), []
+        request = EndpointRequest(url, others)
         request.method = method
         request.headers["Accept-Encoding"] = "identity"
         target = URL(url, encoded=True)
@@ -335,24 +391,29 @@ class OAuth1Client:
             target.host_port_subcomponent or "",
             token=token,
             form=request.body(),
-            protocol=protocol,
+            protocol=ours,
             offset=offset,
         )
         if self.placement == "header":
             request.headers["Authorization"] = Secret(authorization_header(parameters, self.realm))
         elif self.placement == "query":
-            request.url = f"{url}{'&' if '?' in url else '?'}{'&'.join([f'{name}={value}' for name, value in parameters])}"
+            request.url = _with_query(url, "&".join([f"{name}={value}" for name, value in parameters]))
         else:
             request.form += [(name, Secret(unquote(value))) for name, value in parameters]
         if request.form:
             request.headers["Content-Type"] = _FORM
-        request.ingredients += [Secret(value) for _, value in protocol if value != self.redirect_uri]
-        request.ingredients += [Secret(unquote(parameters[-1][1]))]
+        signature = parameters[-1][1]
+        # Both as they were sent and as the server understands them; those of PLAINTEXT are the shared secrets.
+        told = [*(value.reveal() for name, value in pairs if name != "oauth_callback")]
+        told += [signature, unquote(signature), *(unquote(part) for part in unquote(signature).split("&"))]
         if token is not None:
-            request.ingredients += [Secret(token.oauth_token), Secret(token.oauth_token_secret)]
-            # A verifier and a session handle may be good for one request: whoever asks again gets the answer that is there.
-            spent = (url, self.client_id, token.oauth_token, *(value for _, value in protocol))
-            request.spends = hashlib.sha256("\0".join(spent).encode("utf-8", "surrogatepass")).hexdigest()
+            told += [token.oauth_token, token.oauth_token_secret]
+        request.ingredients += [Secret(value) for value in told]
+        # A verifier and a session handle may be good for one request: whoever asks again gets the answer that is there. Without
+        # a token nothing is spent but the nonce, which no request has twice.
+        spent = [url, self.client_id, *(value for _, value in ours)]
+        spent.append(token.oauth_token if token is not None else dict(parameters)["oauth_nonce"])
+        request.spends = hashlib.sha256("\0".join(spent).encode("utf-8", "surrogatepass")).hexdigest()
         return request
 
     async def _exchange(self, request: EndpointRequest, name: str) -> EndpointResponse:
@@ -367,15 +428,96 @@ class OAuth1Client:
         )
 
 
-def _parameters_of_callback(callback: str | URL | Mapping[str, str]) -> Mapping[str, str]:
+def _secret_of(source: object) -> Secret | None:
+    """*source* as a Secret; None where it can't be one."""
+    try:
+        secret = Secret.of(source if source is not None else "")  # type: ignore[arg-type]
+    except ConfigurationError:
+        return None
+    return secret if not secret.is_constant or secret.reveal().isprintable() else None
+
+
+def _is_absolute(url: object) -> bool:
+    try:
+        return isinstance(url, str) and url.isprintable() and " " not in url and bool(URL(url).scheme)
+    except ValueError:
+        return False
+
+
+def _with_query(url: str, query: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{query}"
+
+
+def _check_token(argument: str, token: object) -> None:
+    if not isinstance(token, OAuth1Token):
+        del token  # a traceback that shows locals shall not show it
+        raise ConfigurationError(f"OAuth1Client.{argument} must be an OAuth1Token; OAuth1Token.from_dict makes one of a dict")
+
+
+def _pending(method: str, token: OAuth1Token | str) -> str:
+    name = token.oauth_token if isinstance(token, OAuth1Token) else token
+    if not isinstance(name, str) or not name:
+        del token, name
+        raise ConfigurationError(f"OAuth1Client.{method}: request_token must be an OAuth1Token, or its oauth_token")
+    return name
+
+
+def _checked_extra(method: str, extra: Extra) -> list[tuple[str, Secret]]:
+    """*extra*, with nothing in it that prints."""
+    pairs: list[tuple[str, Secret]] = []
+    problem = "" if isinstance(extra, Mapping) else "must be a mapping of names of parameters to strings"
+    for name, value in extra.items() if not problem else ():
+        if not isinstance(name, str) or not name or not name.isprintable():
+            problem = "must be a mapping of names of parameters to strings"
+        elif name in _OURS:
+            problem = f"must not hold the protocol parameter {name}"
+        elif not isinstance(value, str | Secret) or not _is_text(value):
+            problem = f"[{name!r}] must be a string or a Secret"
+        else:
+            pairs.append((name, Secret.of(value)))
+    del extra
+    value = None  # type: ignore[assignment]
+    if problem:
+        raise ConfigurationError(f"OAuth1Client.{method}: extra{'' if problem[0] == '[' else ' '}{problem}")
+    return pairs
+
+
+def _is_text(value: str | Secret) -> bool:
+    try:
+        return isinstance(value, Secret) or bool(value.encode()) or not value
+    except UnicodeEncodeError:
+        return False
+
+
+async def _read(pairs: Iterable[tuple[str, Secret]]) -> list[tuple[str, Secret]]:
+    found = []
+    for name, secret in pairs:
+        try:
+            value = Secret(await secret.read())
+        except OAuthError:
+            raise
+        except Exception as error:
+            raise TokenUnavailable(f"the request was not sent: extra[{name!r}] raised {type(error).__name__}") from error
+        if not _is_text(value.reveal()):
+            raise ConfigurationError(f"OAuth1Client: extra[{name!r}] yielded what can't be sent")
+        found.append((name, value))
+    return found
+
+
+def _parameters_of_callback(callback: str | URL | Mapping[str, str]) -> dict[str, str]:
     if isinstance(callback, Mapping):
-        return {name: value for name, value in callback.items() if isinstance(value, str)}
-    text = str(callback)
-    pairs = parse_qsl(text.partition("?")[2].partition("#")[0] if "?" in text else text, keep_blank_values=True)
+        # A multidict of aiohttp's has a name as often as it came.
+        pairs = [(name, value) for name, value in callback.items() if isinstance(value, str)]
+    elif isinstance(callback, str | URL):
+        text = str(callback)
+        pairs = parse_qsl(text.partition("?")[2].partition("#")[0] if "?" in text else text, keep_blank_values=True)
+    else:
+        del callback
+        raise ConfigurationError("OAuth1Client.parse_authorization_response: callback must be a URL or a mapping")
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
-        pairs.clear()
-        parameters.clear()
+        del callback, pairs, parameters
+        text = ""
         # RFC 5849 section 3.1: "Each parameter MUST NOT appear more than once per request".
         raise CallbackError("a parameter of the callback stands twice", rule="RFC 5849 section 3.1")
     return parameters

@@ -8,8 +8,10 @@ it, in the ``WWW-Authenticate`` field or in the body.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
+from urllib.parse import unquote
 
 from ..errors import (
     AccessDenied,
@@ -43,7 +45,10 @@ _TIMESTAMP_REFUSED: Final = "timestamp_refused"
 
 def problem_in(www_authenticate: Iterable[str]) -> Mapping[str, str]:
     """The parameters of the ``OAuth`` challenge in these fields; empty where there is none."""
-    return next((one.parameters for one in parse_challenges(www_authenticate) if one.scheme == "oauth"), {})
+    ours = [one.parameters for one in parse_challenges(www_authenticate) if one.scheme == "oauth"]
+    found = next((parameters for parameters in ours if "oauth_problem" in parameters), ours[0] if ours else {})
+    # RFC 5849 section 3.5.1 encodes them in a header as it encodes those of a request.
+    return {name: unquote(value) for name, value in found.items()}
 
 
 def clock_offset(status: int, problem: Mapping[str, str], date: str | None, *, now: float) -> float | None:
@@ -74,7 +79,9 @@ def _middle_of(acceptable: str | None) -> float | None:
 
 def _epoch_of(date: str | None) -> float | None:
     try:
-        return parsedate_to_datetime(date or "").timestamp()
+        moment = parsedate_to_datetime(date or "")
+        # A zone that is left open is Greenwich's, not that of this machine.
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 

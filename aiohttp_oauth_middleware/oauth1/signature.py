@@ -162,8 +162,8 @@ class SignatureMethod(Value):
             raise ConfigurationError(
                 "SignatureMethod: sign must be a function (base_string, client_secret, token_secret) -> str"
             )
-        if hash_name not in hashlib.algorithms_available:
-            raise ConfigurationError("SignatureMethod: hash_name must be the name of a hash in hashlib")
+        if not isinstance(hash_name, str) or not _is_hash(hash_name):
+            raise ConfigurationError("SignatureMethod: hash_name must be the name of a hash in hashlib, of a fixed length")
         self._freeze(name=name, sign=sign, hash_name=hash_name)
 
     def __repr__(self) -> str:
@@ -177,13 +177,22 @@ class SignatureMethod(Value):
         :param key: the private key: a PEM, the path of one (a :class:`pathlib.Path`), or an object of ``cryptography``. It is
             read and parsed once, in a thread, when it is first needed.
         """
-        if name not in _RSA_HASHES:
+        if not isinstance(name, str) or name not in _RSA_HASHES:
+            del key
             raise ConfigurationError(f"SignatureMethod.rsa: name must be one of {', '.join(_RSA_HASHES)}")
         hash_name = _RSA_HASHES[name]
         try:
             return cls(name, partial(_sign_rsa, RSAKey(key), hash_name), hash_name)
         finally:
             del key  # a traceback that shows locals shall not show it
+
+
+def _is_hash(name: str) -> bool:
+    """Whether this Python can make it, and without being told how long."""
+    try:
+        return bool(hashlib.new(name, b"").digest())
+    except (ValueError, TypeError):
+        return False
 
 
 def _sign_hmac(hash_name: str, text: str, client_secret: str, token_secret: str) -> str:

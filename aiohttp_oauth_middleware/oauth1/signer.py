@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import os
 from collections.abc import Iterable
 from typing import Final
@@ -23,6 +25,8 @@ ORIGINS: Final = 100
 # After an offset did not help, the server's clock is believed no more for so many seconds.
 DISTRUST: Final = 300.0
 
+_log = logging.getLogger("aiohttp_oauth_middleware")
+
 
 class Clocks:
     """By how much the clocks of the servers that refused our time are ahead of ours, by origin, in seconds."""
@@ -42,6 +46,7 @@ class Clocks:
 
     def learn(self, url: URL, offset: float) -> None:
         """With *offset* a request was accepted."""
+        _log.warning("the clock of %s is %+.0f s from ours: requests there are signed by its time", url.raw_host, offset)
         self._keep(self._offsets, url, offset)
 
     def distrust(self, url: URL, monotonic: float) -> None:
@@ -60,7 +65,7 @@ class Signer:
     :param send_version: whether ``oauth_version`` is sent; :rfc:`5849#section-3.1` makes it optional.
     """
 
-    __slots__ = ("_client_id", "_client_secret", "_encoded_id", "_send_version", "clock", "clocks", "method")
+    __slots__ = ("_client_id", "_client_secret", "_encoded_id", "_encoded_name", "_send_version", "clock", "clocks", "method")
 
     def __init__(
         self, client_id: str, client_secret: Secret, method: SignatureMethod, *, send_version: bool, clock: Clock
@@ -69,6 +74,7 @@ class Signer:
         self._encoded_id = encode(client_id)
         self._client_secret = client_secret
         self._send_version = send_version
+        self._encoded_name = encode(method.name)
         self.method = method
         self.clock = clock
         self.clocks = Clocks()
@@ -107,44 +113,63 @@ class Signer:
             # RFC 5849 section 3.3: "The nonce value MUST be unique across all requests with the same timestamp, client
             # credentials, and token combinations." 128 bits of the kernel's are, on both sides of a fork too.
             ("oauth_nonce", os.urandom(16).hex()),
-            ("oauth_signature_method", self.method.name),
+            ("oauth_signature_method", self._encoded_name),
             ("oauth_timestamp", str(int(self.clock.time() + offset))),
         ]
-        if token is not None:
-            parameters.append(("oauth_token", encode(token.oauth_token)))
-        if self._send_version:
-            parameters.append(("oauth_version", "1.0"))
-        for name, value in protocol:
-            parameters.append((encode(name), encode(value)))
-        others = parameters_of(url.raw_query_string)
-        if form:
-            others += parameters_of(form)
-        if others and any(name.startswith("oauth_") for name, _ in others):
-            _check_once(parameters, others)
-        uri = base_string_uri(url.scheme, host, url.raw_path)
-        token_secret = token.oauth_token_secret if token is not None else ""
-        text = base_string(method, uri, parameters + others)
+        others: list[tuple[str, str]] = []
+        text = token_secret = ""
         try:
-            secret = self._client_secret
+            if token is not None:
+                if not isinstance(token, OAuth1Token):
+                    raise ConfigurationError("a request is signed for an OAuth1Token, and the source of tokens returned none")
+                parameters.append(("oauth_token", encode(token.oauth_token)))
+                token_secret = token.oauth_token_secret
+            if self._send_version:
+                parameters.append(("oauth_version", "1.0"))
+            for name, value in protocol:
+                parameters.append((encode(name), encode(value)))
+            others = parameters_of(url.raw_query_string)
+            if form:
+                others += parameters_of(form)
+            if others and any(name.startswith("oauth_") for name, _ in others):
+                _check_once({name for name, _ in parameters}, {name for name, _ in others})
+            text = base_string(method, base_string_uri(url.scheme, host, url.raw_path), parameters + others)
+            parameters.append(("oauth_signature", encode(await self._signature(text, token_secret))))
+            return parameters
+        except BaseException:
+            parameters.clear()
+            raise
+        finally:
+            # A traceback that shows locals shall show neither a secret nor what is sent along.
+            del token, token_secret, text, others, form, protocol
+            name = value = ""
+
+    async def _signature(self, text: str, token_secret: str) -> str:
+        secret = self._client_secret
+        signature: object = None
+        try:
             signature = self.method.sign(text, secret.reveal() if secret.is_constant else await secret.read(), token_secret)
-            if not isinstance(signature, str):
+            if not isinstance(signature, str) and inspect.isawaitable(signature):
                 signature = await signature
+            if isinstance(signature, str) and signature and signature.isprintable():
+                return signature
         except OAuthError:
             raise
+        except UnicodeEncodeError:  # it has the whole text in it, and so is no cause that can be shown
+            pass
         except Exception as error:
             raise TokenUnavailable(f"the request could not be signed: a callable raised {type(error).__name__}") from error
         finally:
-            del token_secret  # a traceback that shows locals shall not show it
-        if not isinstance(signature, str):
-            raise ConfigurationError("SignatureMethod: sign must return the signature as a string")
-        parameters.append(("oauth_signature", encode(signature)))
-        return parameters
+            del text, token_secret, signature
+        raise ConfigurationError(
+            "OAuth1Client: client_secret or signature_method yielded what can't be: a secret must be text, and a signature "
+            "a non-empty string of printable characters"
+        )
 
 
-def _check_once(ours: list[tuple[str, str]], others: list[tuple[str, str]]) -> None:
+def _check_once(ours: set[str], others: set[str]) -> None:
     # RFC 5849 section 3.1: "Each parameter MUST NOT appear more than once per request".
-    names = {name for name, _ in ours} | {"oauth_signature"}
-    if twice := sorted({name for name, _ in others} & names):
+    if twice := sorted(others & (ours | {"oauth_signature"})):
         raise ConfigurationError(
             f"the request has a parameter {twice[0]} of its own, as the signature has (RFC 5849 section 3.1): take it out"
         )

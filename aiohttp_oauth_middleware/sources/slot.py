@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from ..errors import OAuthError, StoreError
 from ..stores.store import Record, TokenStore
@@ -16,6 +16,12 @@ __all__ = ("Slot", "StateSlot")
 T = TypeVar("T")
 
 _CONFLICTS = 100
+
+
+class Content(Protocol):
+    """What a record's body is made of; the bytes stay out of sight, for a traceback that shows locals would show them."""
+
+    def to_body(self) -> bytes: ...
 
 
 class Slot:
@@ -41,16 +47,16 @@ class Slot:
         """What is there."""
         return await self._guarded(self._store.load(self.key))
 
-    async def replaced(self, record: Record | None, body: bytes) -> bool:
-        """Whether *body* could be put in place of *record*: it could not where another is there by now."""
+    async def replaced(self, record: Record | None, content: Content) -> bool:
+        """Whether *content* could be put in place of *record*: it could not where another is there by now."""
         version = record.version if record is not None else 0
-        new = Record(version + 1, self._label, body)
+        new = Record(version + 1, self._label, content.to_body())
         return await self._guarded(self._store.save(self.key, new, expected=version))
 
-    async def put(self, body: bytes) -> None:
-        """Put *body* in place of whatever is there, without the lock of a refresh, whose holder then adopts it."""
+    async def put(self, content: Content) -> None:
+        """Put *content* in place of whatever is there, without the lock of a refresh, whose holder then adopts it."""
         for _ in range(_CONFLICTS):
-            if await self.replaced(await self.record(), body):
+            if await self.replaced(await self.record(), content):
                 return
         raise self._contended()
 
@@ -81,11 +87,11 @@ class StateSlot(Slot):
 
     async def keep(self, token: Token) -> None:
         """Write *token* in place of whatever is there."""
-        await self.put(State(owner=self._owner, token=token).to_body())
+        await self.put(State(owner=self._owner, token=token))
 
     async def sign_out(self, end: Callable[[State], Awaitable[None]]) -> None:
         """Call *end* with what is there, and again with what came meanwhile, then write that the user is signed out."""
-        signed_out = State("signed_out", owner=self._owner).to_body()
+        signed_out = State("signed_out", owner=self._owner)
         for _ in range(_CONFLICTS):
             record = await self.record()
             await end(_state_of(record))

@@ -227,13 +227,23 @@ async def test_a_verifier_must_be_the_right_one(caller: Caller) -> None:
 
 
 async def test_what_nobody_asked_for_can_not_be_decided(caller: Caller) -> None:
-    token = await caller.three_legs()
-    for unknown in ("nobody's", token["oauth_token"]):
+    used = (await caller.request_token()).form
+    verifier = URL(caller.server.approve(used["oauth_token"])).query["oauth_verifier"]
+    token = (await caller.access_token(used, verifier)).form
+    for value in ("nobody's", used["oauth_token"], token["oauth_token"]):
         with pytest.raises(ConfigurationError, match="temporary"):
-            caller.server.approve(unknown)
+            caller.server.approve(value)
         with pytest.raises(ConfigurationError, match="temporary"):
-            caller.server.deny(unknown)
-        assert (await caller.send("GET", URL(caller.server.authorize_url) % {"oauth_token": unknown})).status == 400
+            caller.server.deny(value)
+        assert (await caller.send("GET", URL(caller.server.authorize_url) % {"oauth_token": value})).status == 400
+
+
+async def test_temporary_credentials_are_those_of_one_client(caller: Caller) -> None:
+    caller.server.register("other", "other-secret")
+    request_token = (await caller.request_token()).form
+    verifier = URL(caller.server.approve(request_token["oauth_token"])).query["oauth_verifier"]
+    reply = await caller.access_token(request_token, verifier, client_key="other", client_secret="other-secret")
+    assert reply.problem == (401, "token_rejected")
 
 
 @pytest.mark.parametrize(
@@ -250,6 +260,7 @@ async def test_a_callback_is_absolute_and_registered(caller: Caller, callback: s
     assert reply.problem == (400, problem)
     assert reply.form[named] == "oauth_callback"
     assert (await caller.request_token()).status == 200
+    assert (await caller.request_token(callback_uri="oob")).status == 200
 
 
 async def test_oauth_1_0_before_its_revision(caller: Caller) -> None:
@@ -555,6 +566,9 @@ async def test_version_method_and_empty_token(caller: Caller) -> None:
     assert reply.problem == (405, "method_not_allowed")
     reply = await caller.signed("GET", caller.server.access_token_url)
     assert reply.problem == (405, "method_not_allowed")
+    caller.server.token_methods = ["GET"]
+    assert (await caller.signed("GET", caller.server.request_token_url, callback_uri=CALLBACK)).status == 200
+    assert (await caller.request_token()).problem == (405, "method_not_allowed")
 
 
 async def test_a_realm_must_be_named_in_the_header(caller: Caller) -> None:
@@ -586,6 +600,7 @@ async def test_a_body_hash(caller: Caller) -> None:
     caller.server.require_body_hash = True
     assert (await send(None, data=b"body")).problem == (400, "parameter_absent")
     assert (await send(None, data=b"a=b", headers=FORM)).status == 200
+    assert (await send(None, "GET")).status == 200
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "sha512"])
@@ -724,26 +739,32 @@ async def test_an_application_of_ones_own(caller: Caller) -> None:
     async def handler(request: web.Request) -> web.Response:
         return web.json_response([request[TOKEN].user, dict(await request.post()), sorted(request[TOKEN].scopes)])
 
-    async def socket(request: web.Request) -> web.WebSocketResponse:
-        response = web.WebSocketResponse()
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
         await response.prepare(request)
-        await response.close()
+        await response.write(b"piece")
         return response
 
     app = web.Application()
     app.router.add_post("/", handler)
-    app.router.add_get("/ws", socket)
+    app.router.add_get("/stream", stream)
     caller.server.protect(app)
     async with TestServer(app) as site:
         token = caller.server.issue(user="carol")
         reply = await caller.signed("POST", site.make_url("/"), token, form="a=b")
         assert json.loads(reply.text) == ["carol", {"a": "b"}, []]
         assert (await caller.send("POST", site.make_url("/"))).status == 401
-        signer = Client("app", "app-secret", token["oauth_token"], token["oauth_token_secret"], timestamp="1700000000")
-        uri, headers, _ = signer.sign(str(site.make_url("/ws")))
-        async with caller.session.ws_connect(uri, headers=headers):
-            pass
+        assert (await caller.signed("GET", site.make_url("/stream"), token)).text == "piece"
     assert caller.server.counts.verdicts == {"accepted": 2, "missing": 1}
+
+
+async def test_a_websocket(caller: Caller, api: EchoAPI) -> None:
+    token = caller.server.issue()
+    signer = Client("app", "app-secret", token["oauth_token"], token["oauth_token_secret"], timestamp="1700000000")
+    uri, headers, _ = signer.sign(str(api.url / "ws"))
+    async with caller.session.ws_connect(uri, headers=headers) as socket:
+        await socket.send_str("hello")
+        assert await socket.receive_str() == "hello"
 
 
 async def test_a_foreign_api_sees_every_oauth_byte(caller: Caller, whole: AuthorizationServer) -> None:

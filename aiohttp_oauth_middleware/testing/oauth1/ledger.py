@@ -91,6 +91,7 @@ class Policy(Protocol):
 
     confirm_callbacks: bool
     signature_methods: Collection[str]
+    token_methods: Collection[str]
     require_body_hash: bool
     realm: str | None
     clock_offset: float

@@ -47,8 +47,9 @@ class OAuth1Server:
     :ivar confirm_callbacks: False makes it a server of OAuth 1.0 before its revision A: no ``oauth_callback_confirmed``, no
         verifier, and a callback that may come with the authorization URL.
     :ivar signature_methods: those that it takes; all seven at first.
-    :ivar require_body_hash: whether a request whose body is no form must have an ``oauth_body_hash``. One that is there is
-        always checked, by the hash of the signature method or by SHA-1.
+    :ivar token_methods: the HTTP methods that the two token endpoints take; ``POST`` at first.
+    :ivar require_body_hash: whether a request with a body that is no form must have an ``oauth_body_hash``. One that is there
+        is always checked, by the hash of the signature method or by SHA-1.
     :ivar realm: of the challenges; unless it is None an ``Authorization`` header must name the same.
     :ivar clock_offset: by how many seconds the server's clock is ahead, in timestamps and in ``Date``; 0 by default.
     :ivar clock_tolerance: by how many seconds a timestamp may differ from that clock; 300 by default.
@@ -70,6 +71,7 @@ class OAuth1Server:
     ) -> None:
         self.confirm_callbacks = True
         self.signature_methods: Collection[str] = SIGNATURE_METHODS
+        self.token_methods: Collection[str] = ("POST",)
         self.require_body_hash = False
         self.realm: str | None = None
         self.clock_offset = 0.0
