@@ -66,8 +66,12 @@ if TYPE_CHECKING:
     from .sources.source import Wanted as Wanted
     from .sources.static import StaticToken as StaticToken
     from .sources.tokens import Tokens as Tokens
+    from .stores.callback import CallbackStore as CallbackStore
     from .stores.file import FileStore as FileStore
+    from .stores.keyring import KeyringBackend as KeyringBackend
+    from .stores.keyring import KeyringStore as KeyringStore
     from .stores.memory import MemoryStore as MemoryStore
+    from .stores.sealed import SealedStore as SealedStore
     from .stores.sqlite import SQLiteStore as SQLiteStore
     from .stores.store import Lock as Lock
     from .stores.store import Record as Record
@@ -122,8 +126,11 @@ _WHERE = {
     "sources.source": ("Login", "Refusal", "TokenSource", "Wanted"),
     "sources.static": ("StaticToken",),
     "sources.tokens": ("Tokens",),
+    "stores.callback": ("CallbackStore",),
     "stores.file": ("FileStore",),
+    "stores.keyring": ("KeyringBackend", "KeyringStore"),
     "stores.memory": ("MemoryStore",),
+    "stores.sealed": ("SealedStore",),
     "stores.sqlite": ("SQLiteStore",),
     "stores.store": ("Lock", "Record", "TokenStore"),
     "token": ("Token",),

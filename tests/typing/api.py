@@ -19,6 +19,7 @@ import aiohttp_oauth_middleware as oauth
 from aiohttp_oauth_middleware import (
     AuthorizationCode,
     BearerHeader,
+    CallbackStore,
     Challenge,
     Client,
     ClientCredentials,
@@ -35,6 +36,7 @@ from aiohttp_oauth_middleware import (
     Header,
     Hook,
     InsecureQuery,
+    KeyringStore,
     LoginRequired,
     MemoryStore,
     NoAuthentication,
@@ -44,6 +46,7 @@ from aiohttp_oauth_middleware import (
     Record,
     RefreshInDoubt,
     Refusal,
+    SealedStore,
     Secret,
     ServerMetadata,
     SQLiteStore,
@@ -229,13 +232,37 @@ class MyLock:
     predecessor_is_dead = True
 
 
+def saved(key: str, text: str | None) -> None:
+    pass
+
+
+async def saved_slowly(key: str, text: str | None) -> None:
+    pass
+
+
+async def loaded(key: str) -> str | None:
+    return None
+
+
 stores: list[oauth.TokenStore] = [
     MemoryStore(),
     FileStore("~/.config/my-cli/tokens"),
     FileStore(Path("tokens")),
     SQLiteStore("tokens.db"),
+    KeyringStore("my-cli", locks=Path("locks"), entry_size=1_200),
+    SealedStore(MemoryStore(), SealedStore.generate_key()),
+    SealedStore(FileStore("tokens"), [Secret("…"), read_secret, lambda: "…"]),
+    CallbackStore({"k": "…"}.get, saved),
+    CallbackStore(loaded, saved_slowly, keys=lambda: ["k"]),
     MyStore(),
 ]
+
+
+def refused_stores() -> None:
+    FileStore(b"tokens")  # type: ignore[arg-type]
+    SealedStore(SealedStore.generate_key())  # type: ignore[arg-type, call-arg]
+    CallbackStore(loaded)  # type: ignore[call-arg]
+    KeyringStore("my-cli", backend={})  # type: ignore[arg-type]
 
 
 async def checked(folder: Path) -> None:

@@ -420,21 +420,18 @@ async def save(key):
 async def keys():
     return [key async for key in store.keys()]
 
-async def saves_on(number):
-    for one in range(20):
-        await save(f"{number} {one}")
-
 asyncio.run(save("before the fork"))
 assert store._database._connection is not None
 to_child, from_child = os.pipe(), os.pipe()
 pid = os.fork()
-assert store._database._connection is None
 if not pid:
+    os.close(to_child[1])
     asyncio.run(save("by the child"))
     os.write(from_child[1], b"x")
     os.read(to_child[0], 1)  # the parent has closed the database
     asyncio.run(save("by the child, later"))
     os._exit(0)
+os.close(from_child[1])
 os.read(from_child[0], 1)
 asyncio.run(keys())
 asyncio.run(store.aclose())

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from aiohttp_oauth_middleware import FileStore, MemoryStore, Record, SQLiteStore, TokenStore
+from aiohttp_oauth_middleware import (
+    CallbackStore,
+    FileStore,
+    KeyringStore,
+    MemoryStore,
+    Record,
+    SealedStore,
+    SQLiteStore,
+    TokenStore,
+)
 from aiohttp_oauth_middleware.stores.store import Lock
 from aiohttp_oauth_middleware.testing.store_conformance import CHECKS, Check, check_store
+from tests.keyring_backend import DictBackend
+
+MakerOf = Callable[[Path], Callable[[], TokenStore]]
 
 
 def _memory(folder: Path) -> Callable[[], TokenStore]:
@@ -17,10 +30,54 @@ def _memory(folder: Path) -> Callable[[], TokenStore]:
     return lambda: store
 
 
-MAKERS: dict[str, Callable[[Path], Callable[[], TokenStore]]] = {
+def _callback(folder: Path) -> Callable[[], TokenStore]:
+    texts: dict[str, str] = {}
+
+    async def save(key: str, text: str | None) -> None:
+        await asyncio.sleep(0)
+        if text is None:
+            del texts[key]
+        else:
+            texts[key] = text
+
+    store = CallbackStore(texts.get, save, keys=lambda: list(texts))
+    return lambda: store
+
+
+def _keyring(entry_size: int) -> MakerOf:
+    def maker(folder: Path) -> Callable[[], TokenStore]:
+        backend = DictBackend(entry_size)
+        return lambda: KeyringStore("my-cli", locks=folder / "locks", backend=backend, entry_size=entry_size)
+
+    return maker
+
+
+def _sealed(inner: MakerOf) -> MakerOf:
+    def maker(folder: Path) -> Callable[[], TokenStore]:
+        make, key = inner(folder), SealedStore.generate_key()
+        return lambda: SealedStore(make(), key)
+
+    return maker
+
+
+def _file(folder: Path) -> Callable[[], TokenStore]:
+    return lambda: FileStore(folder / "tokens")
+
+
+def _sqlite(folder: Path) -> Callable[[], TokenStore]:
+    return lambda: SQLiteStore(folder / "tokens.db")
+
+
+MAKERS: dict[str, MakerOf] = {
     "memory": _memory,
-    "file": lambda folder: lambda: FileStore(folder / "tokens"),
-    "sqlite": lambda folder: lambda: SQLiteStore(folder / "tokens.db"),
+    "callback": _callback,
+    "file": _file,
+    "sqlite": _sqlite,
+    "keyring": _keyring(100_000),
+    "keyring-windows": _keyring(1_200),
+    "sealed-memory": _sealed(_memory),
+    "sealed-file": _sealed(_file),
+    "sealed-sqlite": _sealed(_sqlite),
 }
 
 
