@@ -15,7 +15,7 @@ from ..client.client import Client
 from ..errors import ConfigurationError, OAuthError, StoreCorrupted, StoreError
 from ..protocol.grants import Grant
 from ..token import Token
-from ..value import check_number
+from ..value import check_flags, check_number
 from .key import called_key, check_key_argument, checked_key
 from .keyed import Common, KeyedToken
 from .source import Login, Refusal, TokenSource
@@ -49,6 +49,8 @@ class Tokens:
     :param key: whose token it is: a string, or a callable that returns one, such as a ContextVar's ``get``. One that raises
         LookupError or returns None is a ConfigurationError, never somebody else's token.
     :param leeway: seconds before its expiry at which a token is renewed, at most 20 % of its lifetime.
+    :param background_refresh: whether a token that is due is still served while a new one is fetched, so that no request waits
+        for that. It is started by a request, never by a timer: a token that nobody asks for expires.
     :param cache_size: how many keys are kept in memory besides the store.
     :param shutdown_grace: seconds for which the end of the loop waits for an answer that is under way.
     :param on_token: called with the token and its key after it was stored; a notification, whose failure is logged. It may be
@@ -65,6 +67,7 @@ class Tokens:
         store: TokenStore | None = None,
         key: str | Callable[[], str] = "default",
         leeway: float = 60.0,
+        background_refresh: bool = False,
         cache_size: int = 10_000,
         shutdown_grace: float = 5.0,
         on_token: Callable[[Token, str], Awaitable[None] | None] | None = None,
@@ -84,6 +87,7 @@ class Tokens:
             )
         check_key_argument("Tokens", key)
         check_number("Tokens: leeway", leeway, "seconds")
+        check_flags("Tokens", background_refresh=background_refresh)
         check_number("Tokens: cache_size", cache_size, "keys", least=1)
         check_number("Tokens: shutdown_grace", shutdown_grace, "seconds")
         for name, hook in (("on_token", on_token), ("on_event", on_event)):
@@ -115,6 +119,7 @@ class Tokens:
             how=self._how,
             resource=tuple(getattr(grant, "resource", ())),
             leeway=float(leeway),
+            background_refresh=background_refresh,
             shutdown_grace=float(shutdown_grace),
             events=Events(on_event),
             on_token=on_token,

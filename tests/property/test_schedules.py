@@ -1,7 +1,7 @@
 """The whole of a refresh under a scheduler that runs its callbacks in whatever order a seed picks.
 
-Three Tokens share a store, as three processes would; two of them are behind the middleware, whose requests end in a function of
-this module. ``SCHEDULES=100000`` runs so many seeds; without it, 2,000 are run. A seed that has failed is kept below.
+Three Tokens share a store, as three processes would, and one of them renews in the background. Two are behind the middleware,
+whose requests end in a function of this module. ``SCHEDULES=100000`` runs so many seeds; without it, 2,000 are run. A seed that has failed is kept below.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Schedule:
         self.server = StrictServer(self.clock, lifetime=self.chance.choice([5.0, 60.0, 3600.0]))
         self.store = WatchedStore(lambda: self.chance.randint(0, 2), self.server)
         client = DirectClient(self.server, hops=lambda: self.chance.randint(0, 2))
-        self.processes = [Tokens(client, store=self.store) for _ in range(3)]
+        self.processes = [Tokens(client, store=self.store, background_refresh=number == 1) for number in range(3)]
         self.auths = [OAuth2Auth(tokens, origins="https://api.example") for tokens in self.processes[:2]]
         self.seen: list[Token] = []
         self.wrong: list[str] = []
