@@ -60,16 +60,28 @@ class RSAKey:
 
     def sign(self, data: bytes, hash_name: str) -> bytes | Awaitable[bytes]:
         """The signature by RSASSA-PKCS1-v1_5; to be awaited where the key isn't parsed yet, or is a large one."""
-        if self._key is None or self._key.key_size > _LARGEST_ON_THE_LOOP:
-            return asyncio.to_thread(self._sign, data, hash_name)
-        return self._sign(data, hash_name)
+        try:
+            if self._key is None or self._key.key_size > _LARGEST_ON_THE_LOOP:
+                return asyncio.to_thread(self._sign, data, hash_name)
+            return self._sign(data, hash_name)
+        finally:
+            del data  # a traceback that shows locals shall not show what was to be signed
 
     def _sign(self, data: bytes, hash_name: str) -> bytes:
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import padding
 
         algorithm: hashes.HashAlgorithm = getattr(hashes, hash_name.upper())()
-        return self._parsed().sign(data, padding.PKCS1v15(), algorithm)
+        try:
+            key = self._parsed()
+            return key.sign(data, padding.PKCS1v15(), algorithm)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            problem = type(error).__name__
+        finally:
+            del data
+        raise ConfigurationError(f"the RSA key can't sign with {hash_name} ({problem}): perhaps it is too small")
 
     def _parsed(self) -> RSAPrivateKey:
         with self._guard:

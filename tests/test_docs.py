@@ -255,7 +255,7 @@ def test_examples_in_docstrings(name: str) -> None:
 
 def test_every_snippet_is_shown_and_run() -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in DOCS.rglob("*.rst"))
-    here = Path(__file__).read_text(encoding="utf-8")
+    here = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_docs*.py"))
     for path in CODE.rglob("*.py"):
         name = path.relative_to(CODE).as_posix()
         assert f"code/{name}" in pages, f"{name} is shown nowhere"

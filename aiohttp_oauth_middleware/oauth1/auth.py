@@ -82,7 +82,8 @@ class OAuth1Auth:
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         url = request.url
-        if not self._gate.allows(url):
+        known = url.scheme in self._gate.open.get(url.raw_authority, ())
+        if not known and not self._gate.allows(url):
             self._gate.say_refused(url)
             return await handler(request)
         if self._is_signed(request):
@@ -141,17 +142,23 @@ class OAuth1Auth:
                 form = await _bytes_of(body, "a form that is a stream can't be signed: give it as a dict, str or bytes")
             elif client.body_hash != "off":
                 protocol = await self._hash(request, body)
-        elif client.body_hash == "on":
+        elif client.body_hash == "on" and client.placement != "form":
             protocol = (("oauth_body_hash", body_hash(b"", self._signer.method.hash_name)),)
-        parameters = await self._signer.sign(
-            request.method,
-            request.url,
-            request.headers.get(hdrs.HOST, ""),
-            token=token,
-            form=form,
-            protocol=protocol,
-            offset=offset,
-        )
+        try:
+            parameters = await self._signer.sign(
+                request.method,
+                request.url,
+                request.headers.get(hdrs.HOST, ""),
+                token=token,
+                form=form,
+                protocol=protocol,
+                offset=offset,
+            )
+        except BaseException:
+            del form  # a traceback that shows locals shall not show what the user sends
+            raise
+        if client.placement != "form":
+            del form
         if client.placement == "header":
             request.headers[hdrs.AUTHORIZATION] = authorization_header(parameters, client.realm)
             del parameters
@@ -177,7 +184,7 @@ class OAuth1Auth:
             )
         label = request.headers.get(hdrs.CONTENT_TYPE)
         await replace_form(request, form + (b"&" if form else b"") + added.encode())
-        del added
+        del added, form
         try:
             return await handler(request)
         finally:

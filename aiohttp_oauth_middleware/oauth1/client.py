@@ -84,8 +84,8 @@ class OAuth1Client:
         redirect_uri: str = "oob",
         signature_method: str | SignatureMethod = "HMAC-SHA1",
         realm: str | None = None,
-        placement: Placement = "header",
-        body_hash: BodyHash = "off",
+        placement: Literal["header", "form", "query"] = "header",
+        body_hash: Literal["off", "on", "draft"] = "off",
         send_version: bool = True,
         revision_a: bool = True,
         session_factory: SessionFactory | None = None,
@@ -158,8 +158,10 @@ class OAuth1Client:
         :raises TokenUnavailable: it could not answer now.
         :raises TokenResponseError: its answer makes no sense, or does not confirm the callback.
         """
-        more = _checked_extra("fetch_request_token", extra)
-        del extra  # a traceback that shows locals shall not show it
+        try:
+            more = _checked_extra("fetch_request_token", extra)
+        finally:
+            del extra  # a traceback that shows locals shall not show it
         protocol = [("oauth_callback", Secret(self.redirect_uri))] if self.revision_a else []
         token = await self._credentials("request token", url, method, more, protocol, None)
         # RFC 5849 section 2.1: oauth_callback_confirmed "MUST be present and set to "true". The parameter is used to
@@ -187,7 +189,10 @@ class OAuth1Client:
         name = "OAuth1Client.create_authorization_url: url"
         text = str(url)
         require_tls(name, absolute_url(name, text), self._insecure_http)
-        parameters = {"oauth_token": _pending("create_authorization_url", request_token)}
+        try:
+            parameters = {"oauth_token": _pending("create_authorization_url", request_token)}
+        finally:
+            del request_token  # a traceback that shows locals shall not show it
         if not self.revision_a and self.redirect_uri != "oob":
             parameters["oauth_callback"] = self.redirect_uri
         more = _checked_extra("create_authorization_url", extra)
@@ -207,10 +212,11 @@ class OAuth1Client:
         :raises AccessDenied: the user said no.
         :raises CallbackError: a parameter is missing or stands twice.
         """
-        pending = Secret(_pending("parse_authorization_response", request_token))
-        del request_token  # a traceback that shows locals shall show neither it nor what came
-        parameters = _parameters_of_callback(callback)
-        del callback
+        try:
+            pending = Secret(_pending("parse_authorization_response", request_token))
+            parameters = _parameters_of_callback(callback)
+        finally:
+            del request_token, callback  # a traceback that shows locals shall show neither
         problem = clean(parameters.get("oauth_problem"), limit=100)
         denied = "denied" in parameters  # X, formerly Twitter, names the token so
         token = parameters.get("oauth_token", parameters.get("denied"))
@@ -253,13 +259,20 @@ class OAuth1Client:
         :raises TokenUnavailable: it could not answer now.
         :raises TokenResponseError: its answer makes no sense.
         """
-        more = _checked_extra("fetch_access_token", extra)
-        verifier = Secret(oauth_verifier if isinstance(oauth_verifier, str) else "\0")
-        del extra, oauth_verifier  # a traceback that shows locals shall not show these
-        if not verifier.reveal().isprintable():
-            raise ConfigurationError("OAuth1Client.fetch_access_token: oauth_verifier must be a string of printable characters")
-        if request_token is not None:
-            _check_token("fetch_access_token: request_token", request_token)
+        try:
+            more = _checked_extra("fetch_access_token", extra)
+            if not isinstance(oauth_verifier, str) or not oauth_verifier.isprintable():
+                raise ConfigurationError(
+                    "OAuth1Client.fetch_access_token: oauth_verifier must be a string of printable characters"
+                )
+            verifier = Secret(oauth_verifier)
+            if request_token is not None:
+                _check_token("fetch_access_token: request_token", request_token)
+        except ConfigurationError:
+            del request_token
+            raise
+        finally:
+            del extra, oauth_verifier  # a traceback that shows locals shall not show these
         if request_token is not None and self.revision_a and not verifier:
             raise ConfigurationError(
                 "OAuth1Client.fetch_access_token: oauth_verifier is empty; a server of OAuth Core 1.0, which gives none, "
@@ -282,9 +295,14 @@ class OAuth1Client:
 
         :param token: with an ``oauth_session_handle``.
         """
-        more = _checked_extra("renew_access_token", extra)
-        del extra  # a traceback that shows locals shall not show it
-        _check_token("renew_access_token: token", token)
+        try:
+            more = _checked_extra("renew_access_token", extra)
+            _check_token("renew_access_token: token", token)
+        except ConfigurationError:
+            del token
+            raise
+        finally:
+            del extra  # a traceback that shows locals shall not show it
         if not token.oauth_session_handle:
             raise ConfigurationError("OAuth1Client.renew_access_token: this token has no oauth_session_handle")
         protocol = [("oauth_session_handle", Secret(token.oauth_session_handle))]
@@ -405,7 +423,8 @@ class OAuth1Client:
         signature = parameters[-1][1]
         # Both as they were sent and as the server understands them; those of PLAINTEXT are the shared secrets.
         told = [*(value.reveal() for name, value in pairs if name != "oauth_callback")]
-        told += [signature, unquote(signature), *(unquote(part) for part in unquote(signature).split("&"))]
+        parts = unquote(signature).split("&")
+        told += [signature, unquote(signature), *parts, *map(unquote, parts)]
         if token is not None:
             told += [token.oauth_token, token.oauth_token_secret]
         request.ingredients += [Secret(value) for value in told]
@@ -476,7 +495,7 @@ def _checked_extra(method: str, extra: Extra) -> list[tuple[str, Secret]]:
         else:
             pairs.append((name, Secret.of(value)))
     del extra
-    value = None  # type: ignore[assignment]
+    name, value = "", None  # type: ignore[assignment]
     if problem:
         raise ConfigurationError(f"OAuth1Client.{method}: extra{'' if problem[0] == '[' else ' '}{problem}")
     return pairs

@@ -14,7 +14,7 @@ from ..clock import Clock
 from ..errors import ConfigurationError, InsecureTransport, OAuthError, TokenUnavailable
 from ..urls import is_loopback
 from ..value import Secret
-from .signature import SignatureMethod, base_string, base_string_uri, encode, parameters_of
+from .signature import SignatureMethod, base_string, base_string_uri, encode, encode_again, parameters_of
 from .token import OAuth1Token
 
 __all__ = ("Clocks", "Signer")
@@ -122,17 +122,17 @@ class Signer:
             if token is not None:
                 if not isinstance(token, OAuth1Token):
                     raise ConfigurationError("a request is signed for an OAuth1Token, and the source of tokens returned none")
-                parameters.append(("oauth_token", encode(token.oauth_token)))
+                parameters.append(("oauth_token", encode_again(token.oauth_token)))
                 token_secret = token.oauth_token_secret
             if self._send_version:
                 parameters.append(("oauth_version", "1.0"))
             for name, value in protocol:
-                parameters.append((encode(name), encode(value)))
+                parameters.append((encode_again(name), encode(value)))
             others = parameters_of(url.raw_query_string)
             if form:
                 others += parameters_of(form)
-            if others and any(name.startswith("oauth_") for name, _ in others):
-                _check_once({name for name, _ in parameters}, {name for name, _ in others})
+            if clashing := {name for name, _ in others if name.startswith("oauth_")}:
+                _check_once({name for name, _ in parameters}, clashing)
             text = base_string(method, base_string_uri(url.scheme, host, url.raw_path), parameters + others)
             parameters.append(("oauth_signature", encode(await self._signature(text, token_secret))))
             return parameters

@@ -233,8 +233,8 @@ class OAuth1Tokens:
             return token
         try:
             return await self._flights.join(key, lambda flight: self._renew(key, held, client, url))
-        except OAuthError as error:
-            if token.is_expired(clock.time()) or (refused is not None and not error.retryable):
+        except OAuthError:
+            if refused is not None or token.is_expired(clock.time()):
                 raise
             return token  # it serves on while it can
 

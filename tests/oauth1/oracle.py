@@ -1,21 +1,31 @@
-"""What oauthlib, whose provider side others wrote, says of a request as it arrived."""
+"""What oauthlib, whose provider side others wrote, says of a request as it arrived; and what the letter of RFC 5849 does."""
 
 from __future__ import annotations
 
 import base64
 import hmac
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from oauthlib.oauth1 import RequestValidator, SignatureOnlyEndpoint
-from yarl import URL
 
 from tests.middleware.wire import Seen
 
-__all__ = ("CLIENT_SECRET", "TOKEN_SECRET", "is_by_the_letter", "is_verified", "parameters")
+__all__ = (
+    *("CLIENT_SECRET", "PROTOCOL", "TOKEN_SECRET", "in_header", "is_by_the_letter", "is_misread", "is_verified", "pairs"),
+    *("parameters", "verify"),
+)
 
 CLIENT_SECRET = "c0nsumer s3cret&+ü"
 TOKEN_SECRET = "t0ken s3cret=%"
+PROTOCOL = frozenset(
+    f"oauth_{name}".encode()
+    for name in ("body_hash", "consumer_key", "nonce", "signature", "signature_method", "timestamp", "token", "version")
+)
 
 
 class _Validator(RequestValidator):  # type: ignore[misc, no-any-unimported]
@@ -54,30 +64,86 @@ def is_verified(
 
 
 def is_by_the_letter(seen: Seen) -> bool:
-    """The same for what oauthlib doesn't judge: a query that is no UTF-8, a lone percent sign, an ``oauth_`` name elsewhere.
-
-    An HMAC-SHA1 in a header, worked out step by step as RFC 5849 section 3.4.1 tells it.
-    """
+    """The same for what oauthlib doesn't judge: a query that is no UTF-8, a lone percent sign, an ``oauth_`` name elsewhere."""
     label = (seen.get("content-type") or "").partition(";")[0]
-    sources = [seen.query.encode("latin-1"), bytes(seen.body) if label == "application/x-www-form-urlencoded" else b""]
-    pairs = [part.partition(b"=")[::2] for source in sources for part in source.split(b"&") if part]
-    decoded = [tuple(unquote_to_bytes(one.replace(b"+", b" ")) for one in pair) for pair in pairs]
-    sent = parameters(seen)
-    signature = sent.pop("oauth_signature")
-    decoded += [(name.encode(), value.encode()) for name, value in sent.items() if name != "realm"]
-    normalized = "&".join("=".join(pair) for pair in sorted(tuple(quote(one, safe="~") for one in pair) for pair in decoded))
-    uri = f"http://{(seen.get('host') or '').lower().removesuffix(':80')}{seen.path}"
-    text = "&".join(quote(one.encode("latin-1"), safe="~") for one in (seen.method, uri, normalized))
-    key = "&".join(quote(one, safe="~") for one in (CLIENT_SECRET, TOKEN_SECRET))
-    return base64.b64encode(hmac.digest(key.encode(), text.encode(), "sha1")).decode() == signature
+    form = bytes(seen.body) if label == "application/x-www-form-urlencoded" else b""
+    (header,) = seen.authorization
+    host = seen.get("host") or ""
+    return verify(seen.method, "http", host, seen.target.encode("latin-1"), form, header, (CLIENT_SECRET, TOKEN_SECRET))
 
 
-def parameters(seen: Seen) -> dict[str, str]:
-    """The protocol parameters, out of the header."""
-    (value,) = seen.authorization
+def verify(
+    method: str,
+    scheme: str,
+    host: str,
+    target: bytes,
+    form: bytes,
+    authorization: str,
+    secrets: tuple[str, str],
+    rsa_key: RSAPublicKey | None = None,
+) -> bool:
+    """Whether the signature of a request is what RFC 5849 section 3.4 says, worked out step by step and without haste.
+
+    :param form: the body, where it is a form.
+    :param authorization: of the header, with the protocol parameters or empty.
+    :param secrets: the client's and the token's.
+    """
+    path, _, query = target.partition(b"?")
+    header = in_header(authorization).items() if authorization else ()
+    decoded = [*pairs(query), *pairs(form), *((name.encode(), value.encode()) for name, value in header if name != "realm")]
+    (signature,) = (value.decode() for name, value in decoded if name == b"oauth_signature")
+    (name,) = (value.decode() for name, value in decoded if name == b"oauth_signature_method")
+    signed = [tuple(quote(one, safe="~") for one in pair) for pair in decoded if pair[0] != b"oauth_signature"]
+    normalized = "&".join("=".join(pair) for pair in sorted(signed))
+    netloc = host.lower().removesuffix({"http": ":80", "https": ":443"}[scheme])
+    uri = f"{scheme}://{netloc}".encode() + (path or b"/")
+    text = "&".join(quote(one, safe="~") for one in (method, uri, normalized)).encode()
+    key = "&".join(quote(one, safe="~") for one in secrets)
+    if name == "PLAINTEXT":
+        return signature == key
+    kind, _, hash_name = name.lower().partition("-")
+    if kind == "hmac":
+        return signature == base64.b64encode(hmac.digest(key.encode(), text, hash_name)).decode()
+    assert rsa_key is not None
+    try:
+        rsa_key.verify(base64.b64decode(signature), text, padding.PKCS1v15(), getattr(hashes, hash_name.upper())())
+    except InvalidSignature:
+        return False
+    return True
+
+
+def pairs(text: bytes) -> list[tuple[bytes, bytes]]:
+    """What a query or a form holds, as bytes, decoded once."""
+    parts = (part.replace(b"+", b" ").partition(b"=") for part in text.split(b"&") if part)
+    return [(unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in parts]
+
+
+def is_misread(target: bytes, form: bytes) -> bool:
+    """Whether oauthlib, without a word, makes of this request another one than RFC 5849 does.
+
+    It puts a question mark for what is no UTF-8, decodes the values of ``oauth_`` parameters twice, wants all parameters of
+    that name in one place, and loses a semicolon that ends the path.
+    """
+    path, _, query = target.partition(b"?")
+    users = [pair for pair in (*pairs(query), *pairs(form)) if pair[0] not in PROTOCOL]
+    try:
+        b"".join(b"".join(pair) for pair in users).decode()
+    except UnicodeDecodeError:
+        return True
+    return path.endswith(b";") or any(name.startswith(b"oauth_") for name, _ in users)
+
+
+def in_header(value: str) -> dict[str, str]:
+    """The protocol parameters, out of the header, and its realm."""
     scheme, _, rest = value.partition(" ")
     assert scheme == "OAuth"
     found = [part.strip().partition("=") for part in rest.split(",")]
     names = [name for name, _, _ in found]
     assert len(set(names)) == len(names)
-    return {name: str(URL(f"http://h/?v={quoted.strip(chr(34))}", encoded=True).query["v"]) for name, _, quoted in found}
+    return {name: unquote(quoted.strip('"')) for name, _, quoted in found}
+
+
+def parameters(seen: Seen) -> dict[str, str]:
+    """Those of the one header."""
+    (value,) = seen.authorization
+    return in_header(value)

@@ -342,6 +342,14 @@ async def test_S_63_the_hash_of_the_body_follows_the_method_and_covers_a_multipa
             assert parameters(wire.seen[0])["oauth_body_hash"] == base64.b64encode(digest).decode()
 
 
+async def test_S_63_a_request_whose_body_becomes_a_form_has_no_hash_of_it() -> None:
+    async with record() as wire:
+        auth = OAuth1Auth(client(body_hash="on", placement="form"), TOKEN, origins=wire.url)
+        async with ClientSession(middlewares=[auth]) as session, session.post(wire.url):
+            assert is_verified(wire.seen[0])
+            assert b"oauth_body_hash" not in wire.seen[0].body
+
+
 @pytest.mark.parametrize("kwargs", [{"data": chunks}, {"data": b"x", "compress": True}])
 async def test_S_63_where_the_hash_is_a_must_what_cannot_be_hashed_is_refused(kwargs: dict[str, Any]) -> None:
     kwargs = {name: value() if callable(value) else value for name, value in kwargs.items()}

@@ -5,10 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 from multidict import MultiDict
 from yarl import URL
 
-from aiohttp_oauth_middleware import AccessDenied, CallbackError, OAuth1Client, OAuth1Token, StateMismatch, TokenResponseError
+from aiohttp_oauth_middleware import (
+    AccessDenied,
+    CallbackError,
+    OAuth1Auth,
+    OAuth1Client,
+    OAuth1Token,
+    OAuth1Tokens,
+    StateMismatch,
+    TokenResponseError,
+    TokenUnavailable,
+)
 from aiohttp_oauth_middleware.testing import AuthorizationServer
 
 CALLBACK = "https://app.example.com/callback?stay=1"
@@ -78,3 +89,17 @@ async def test_F_54_a_wrong_clock_is_learned_by_the_first_leg_and_told(caplog: p
             await ours.fetch_request_token(server.oauth1.request_token_url)
         assert server.oauth1.counts.verdicts == {"timestamp_refused": 1, "accepted": 3}
     assert caplog.text.count("from ours") == 1
+
+
+async def test_F_12_where_the_server_says_expired_a_renewal_that_fails_is_told_and_the_401_is_not() -> None:
+    with AuthorizationServer() as server:
+        server.oauth1.session_handles = True
+        api = server.oauth1.api()
+        tokens = OAuth1Tokens(client=client(), renewal_url=server.oauth1.access_token_url)
+        await tokens.save(OAuth1Token.from_dict(server.oauth1.issue()))
+        server.oauth1.expire_all()
+        server.fail_next(503, endpoint="access_token")
+        async with ClientSession(middlewares=[OAuth1Auth(client(), tokens, origins=api.origin)]) as session:
+            with pytest.raises(TokenUnavailable):
+                await session.get(api.url)
+        assert server.oauth1.counts.requests == {"resource": 1, "access_token": 1}
