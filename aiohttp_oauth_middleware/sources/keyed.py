@@ -211,7 +211,7 @@ class KeyedToken:
         async with self._common.turns.turn(self.key):
             self._sign_out_here()  # also of what a save() before us has brought
             await self._settle()
-            await self._slot.sign_out(self._revoke_at_server)
+            await self._slot.sign_out(self._revoke_at_server, now=self._clock.time())
             self._sign_out_here()
             # From now on the store says it, and says too when somebody signs in again elsewhere.
             self._common.signed_out.discard(self.key)

@@ -287,7 +287,8 @@ class Renewal:
         if isinstance(error, InvalidGrant) and (renewing or (self._grant is not None and not self._grant.unattended)):
             if self._final(state):
                 answer = self._dead(error, doubt)
-                await self._note(state.replace(kind="dead", pending=None, failures=0, refusals=0), version, lock)
+                dead = state.replace(kind="dead", pending=None, failures=0, refusals=0, since=self._clock.time())
+                await self._note(dead, version, lock)
                 return answer
             answer = TokenUnavailable(f"{error}; by the quirk refusals_before_latch it may pass")
         wait = self.cooldown = self._backoff(failures, answer.retry_after)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-import logging
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from ..client.client import Client
-from ..errors import ConfigurationError, OAuthError, StoreCorrupted, StoreError
+from ..errors import ConfigurationError, OAuthError
 from ..protocol.grants import Grant
 from ..token import Token
 from ..value import check_flags, check_number
@@ -29,9 +28,6 @@ __all__ = ("Tokens",)
 GrantOfKey = Callable[[str], "Grant | Login | Awaitable[Grant | Login]"]
 
 _NEEDS_A_GRANT: Final = "grant must be a grant such as ClientCredentials(), a Login, or a function of the key that returns one"
-
-
-_log = logging.getLogger("aiohttp_oauth_middleware")
 
 
 class Tokens:
@@ -201,22 +197,25 @@ class Tokens:
 
     async def keys(self) -> AsyncIterator[str]:
         """The keys of this client's users who have a token in the store."""
-        from .state import State
+        from .records import keys_with_token  # for whoever administers, and few requests do
 
-        try:
-            async for store_key in self._store.keys():
-                if (record := await self._store.load(store_key)) is not None:
-                    try:
-                        state = State.from_body(record.body)
-                    except StoreCorrupted as error:
-                        _log.warning("keys() passes over a record: %s", error)
-                        continue
-                    if state.owner == self._common.owner and state.kind == "ok" and state.token is not None:
-                        yield record.key_label
-        except OAuthError:
-            raise
-        except Exception as error:
-            raise StoreError(f"the token store raised {type(error).__name__}") from error
+        async for key in keys_with_token(self._store, self._common.owner):
+            yield key
+
+    async def clean_up(self, *, older_than: float) -> int:
+        """Delete from the store what has been of no use for long: users of this client who signed out, whose refresh token was
+        refused, or whose token has expired and can't be renewed.
+
+        Whoever signed out and is deleted is as one who never was there: a grant that needs nobody earns a token again.
+
+        :param older_than: for how many seconds.
+        :return: how many records that were.
+        :raises StoreError: the store failed.
+        """
+        check_number("Tokens.clean_up: older_than", older_than, "seconds")
+        from .records import delete_dead
+
+        return await delete_dead(self._store, self._common.owner, before=self.client.clock.time() - older_than)
 
     async def aclose(self) -> None:
         """Wait for the renewals that are under way on this loop, end its logins, release the store. The tokens stay in it."""

@@ -1,7 +1,8 @@
 """The whole of a refresh under a scheduler that runs its callbacks in whatever order a seed picks.
 
 Three Tokens share a store, as three processes would, and one of them renews in the background. Two are behind the middleware,
-whose requests end in a function of this module. ``SCHEDULES=100000`` runs so many seeds; without it, 2,000 are run. A seed that has failed is kept below.
+whose requests end in a function of this module. ``SCHEDULES=100000`` runs so many seeds; without it, 2,000 are run. A seed that
+has failed is kept below.
 """
 
 from __future__ import annotations

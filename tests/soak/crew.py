@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import random
 import socket
 import time
@@ -17,7 +18,7 @@ from typing import Any, Self
 from aiohttp_oauth_middleware import StoreCorrupted, StoreLockTimeout, Tokens
 from tests.soak.server import CONTEXT, DEADLINE, ServerProcess
 from tests.soak.stores import STORES
-from tests.soak.worker import Load, Report, load
+from tests.soak.worker import Load, Report, load, turns_file
 
 __all__ = ("Crew", "Toll", "killed_one_by_one", "percentile", "so_many_refreshes", "under_load")
 
@@ -114,7 +115,7 @@ class Toll:
     """What the kills have cost.
 
     :ivar corrupt: records that could not be read.
-    :ivar stuck: locks that were not to be had for a second.
+    :ivar stuck: how often nobody had the lock for a second, though somebody wanted it, and nobody was at the server either.
     :ivar sign_ins: how often somebody had to sign in again.
     :ivar killed: the processes.
     :ivar seen: what the workers saw, of those that were killed what was bad.
@@ -142,6 +143,7 @@ async def killed_one_by_one(
             pid = crew.kill(random.choice(list(crew.workers)))
             crew.hire()
             toll.killed.add(f"{socket.gethostname()}:{pid}")
+            before = _progress(server, order)
             try:
                 await store.load(key)
                 async with store.lock(key, wait=1.0):
@@ -149,13 +151,19 @@ async def killed_one_by_one(
             except StoreCorrupted:
                 toll.corrupt += 1
             except StoreLockTimeout:
-                toll.stuck += 1
+                toll.stuck += _progress(server, order) == before
             if server.counts().families_revoked > toll.sign_ins:
                 toll.sign_ins += 1
                 await tokens.save(server.issue())
         toll.seen = crew.report()
     await tokens.aclose()
     return toll
+
+
+def _progress(server: ServerProcess, order: Load) -> tuple[int, int]:
+    """How often a worker has had the lock, and how often one came to the server."""
+    path = turns_file(order.place)
+    return os.path.getsize(path) if os.path.exists(path) else 0, server.counts().token_requests
 
 
 def percentile(values: Iterable[float], share: float) -> float:

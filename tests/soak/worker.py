@@ -33,7 +33,18 @@ from aiohttp_oauth_middleware.sources.state import State
 from aiohttp_oauth_middleware.stores.store import Lock
 from tests.soak.stores import STORES, Wrapped
 
-__all__ = ("HELD_BY_THE_SERVER", "POINTS", "Load", "Pointed", "Report", "die_at", "load", "pointed_client", "refresh")
+__all__ = (
+    "HELD_BY_THE_SERVER",
+    "POINTS",
+    "Load",
+    "Pointed",
+    "Report",
+    "die_at",
+    "load",
+    "pointed_client",
+    "refresh",
+    "turns_file",
+)
 
 Reached = Callable[[str], None]
 
@@ -153,10 +164,11 @@ class Report:
 
 
 class _Timed(Wrapped):
-    """A store that notes for how long its lock is waited for."""
+    """A store that notes for how long its lock is waited for, and, in a file that all see grow, that it was had."""
 
-    def __init__(self, store: TokenStore, waits: list[float]) -> None:
+    def __init__(self, store: TokenStore, place: str, waits: list[float]) -> None:
         super().__init__(store)
+        self._place = place
         self._waits = waits
 
     @asynccontextmanager
@@ -164,7 +176,15 @@ class _Timed(Wrapped):
         began = time.monotonic()
         async with super().lock(key, wait=wait) as held:
             self._waits.append(time.monotonic() - began)
+            fd = os.open(turns_file(self._place), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.write(fd, b".")
+            os.close(fd)
             yield held
+
+
+def turns_file(place: str) -> str:
+    """The file that has a byte for each time that a worker had the lock."""
+    return f"{place}/turns"
 
 
 def load(pipe: Connection, order: Load) -> None:
@@ -174,7 +194,7 @@ def load(pipe: Connection, order: Load) -> None:
 
 async def _load(pipe: Connection, order: Load) -> None:
     report, told = Report(), asyncio.Event()
-    store = _Timed(STORES[order.store].make(order.place), report.lock_waits)
+    store = _Timed(STORES[order.store].make(order.place), order.place, report.lock_waits)
     tokens = Tokens(Client(order.issuer, "app", ClientSecret("app-secret")), store=store)
 
     async def timed(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
