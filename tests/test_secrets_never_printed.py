@@ -18,10 +18,10 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
 from aiohttp import (
@@ -58,6 +58,10 @@ from aiohttp_oauth_middleware import (
     Header,
     Hook,
     MemoryStore,
+    OAuth1Auth,
+    OAuth1Client,
+    OAuth1Token,
+    OAuth1Tokens,
     OAuth2Auth,
     OAuthError,
     Quirks,
@@ -66,6 +70,7 @@ from aiohttp_oauth_middleware import (
     Refusal,
     Secret,
     ServerMetadata,
+    SignatureMethod,
     StaticToken,
     StoreCorrupted,
     Token,
@@ -92,6 +97,10 @@ CANARIES = {
             "dpop-key",
             "oauth1-consumer-secret",
             "oauth1-token-secret",
+            "oauth1-token",
+            "oauth1-verifier",
+            "oauth1-handle",
+            "oauth1-password",
             "assertion",
             "id-token",
             "state",
@@ -587,6 +596,256 @@ async def test_G_12_S_22_what_breaks_around_the_middleware_shows_no_secret(when:
                 await session.get(resource.url, headers={"Cookie": CANARIES["cookie"]})
 
 
+CONSUMER = CANARIES["oauth1-consumer-secret"]
+# A key of the right form; none of it is anybody's.
+PEM = f"-----BEGIN PRIVATE KEY-----\n{CANARIES['dpop-key']}\n-----END PRIVATE KEY-----\n"
+
+
+def oauth1_token() -> OAuth1Token:
+    return OAuth1Token(
+        CANARIES["oauth1-token"],
+        CANARIES["oauth1-token-secret"],
+        oauth_session_handle=CANARIES["oauth1-handle"],
+        expires_at=time.time() + 3600,
+        extra={"id_token": CANARIES["id-token"], "state": CANARIES["state"], "nonce": CANARIES["nonce"]},
+    )
+
+
+def oauth1_body(**members: object) -> bytes:
+    """A token answer with a canary wherever one may be."""
+    token = {"oauth_token": CANARIES["oauth1-token"], "oauth_token_secret": CANARIES["oauth1-token-secret"]}
+    more = {
+        "oauth_session_handle": CANARIES["oauth1-handle"],
+        "oauth_callback_confirmed": "true",
+        "id_token": CANARIES["id-token"],
+    }
+    return answer(200, urlencode(token | more | members).encode(), COOKIE)
+
+
+def oauth1_legs(client: OAuth1Client, url: str) -> list[Callable[[], Awaitable[OAuth1Token]]]:
+    password = {"x_auth_username": "alice", "x_auth_password": CANARIES["oauth1-password"]}
+    return [
+        lambda: client.fetch_request_token(url, extra={"x": CANARIES["nonce"]}),
+        lambda: client.fetch_access_token(url, oauth1_token(), CANARIES["oauth1-verifier"]),
+        lambda: client.fetch_access_token(url, extra=password),
+        lambda: client.renew_access_token(url, oauth1_token()),
+    ]
+
+
+METHODS = ["HMAC-SHA1", "PLAINTEXT"]
+
+
+@pytest.mark.parametrize("placement", ["header", "form", "query"])
+@pytest.mark.parametrize("method", METHODS)
+async def test_G_12_S_22_the_legs_of_oauth_1_show_no_secret_when_they_work(method: str, placement: Any, sink: Sink) -> None:
+    asyncio.get_running_loop().set_debug(True)
+    async with record(oauth1_body()) as wire:
+        client = OAuth1Client("app", CONSUMER, signature_method=method, placement=placement, redirect_uri="https://app/cb")
+        for work in oauth1_legs(client, str(wire.url)):
+            token = await work()
+            sink.objects(token, client, client.signer, client.signer.method)
+            sink.tasks()
+            assert token.oauth_token == CANARIES["oauth1-token"]
+        sent = b"".join(bytes(seen.raw) for seen in wire.seen).decode()
+    planted = {"oauth1-token", "oauth1-verifier", "oauth1-handle", "oauth1-password", "nonce"}
+    assert set(leaked(sent)) == planted | (
+        {"oauth1-consumer-secret", "oauth1-token-secret"} if method == "PLAINTEXT" else set()
+    )
+
+
+OAUTH1_FAULTS: dict[str, Any] = {
+    **FAULTS,
+    "a problem that quotes": lambda text: answer(
+        400, urlencode({"oauth_problem": text, "oauth_problem_advice": text}).encode()
+    ),
+    "a known problem that quotes": lambda text: json_answer(
+        {"oauth_problem": "token_rejected", "oauth_problem_advice": text}, 401
+    ),
+    "a challenge that quotes": lambda text: answer(
+        401,
+        b"",
+        {"WWW-Authenticate": f'OAuth oauth_problem="{quote(text)[:3000]}", oauth_parameters_absent="{quote(text)[:3000]}"'},
+    ),
+    "a token that is none": answer(200, f"oauth_token={ECHO}%0A&oauth_token_secret={ECHO}".encode()),
+    "a token twice": answer(200, f"oauth_token={ECHO}&oauth_token={ECHO}".encode()),
+    "a callback that is not confirmed": oauth1_body(oauth_callback_confirmed="false"),
+}
+
+
+@pytest.mark.parametrize("placement", ["header", "form", "query"])
+@pytest.mark.parametrize("fault", OAUTH1_FAULTS)
+async def test_G_12_S_22_the_legs_of_oauth_1_show_no_secret_when_the_server_fails(
+    fault: str, placement: Any, sink: Sink
+) -> None:
+    async with answering(OAUTH1_FAULTS[fault]) as wire:
+        for method in METHODS:
+            client = OAuth1Client("app", CONSUMER, signature_method=method, placement=placement)
+            for number, work in enumerate(oauth1_legs(client, str(wire.url))):
+                if number == 0 or "confirmed" not in fault:
+                    with sink.fails():
+                        await work()
+        sink.tasks()
+    for work in oauth1_legs(OAuth1Client("app", CONSUMER, placement=placement), str(wire.url)):  # the connection is refused
+        with sink.fails():
+            await work()
+
+
+@pytest.mark.parametrize("fault", OAUTH1_FAULTS)
+async def test_G_12_S_22_no_renewal_of_oauth_1_shows_a_secret_when_the_server_fails(fault: str, sink: Sink) -> None:
+    """Through the middleware: the API says that the token has expired, and the server fails."""
+    refusal = answer(401, ECHO.encode(), {"WWW-Authenticate": "OAuth oauth_problem=token_expired", **COOKIE})
+    store = SealingStore()
+    async with answering(OAUTH1_FAULTS[fault]) as server, record(refusal) as resource:
+        client = OAuth1Client("app", CONSUMER, signature_method="PLAINTEXT")
+        tokens = OAuth1Tokens(store, client=client, renewal_url=str(server.url))
+        await tokens.save(oauth1_token())
+        auth = OAuth1Auth(client, tokens, origins=resource.url, on_event=sink.event)
+        jar = CookieJar(unsafe=True)
+        jar.update_cookies({"mine": CANARIES["cookie"]}, resource.url)
+        async with ClientSession(middlewares=[auth], cookie_jar=jar, raise_for_status=True) as session:
+            for _ in range(2):
+                with sink.fails(OAuthError, ClientResponseError):
+                    await session.post(resource.url, data=b"body")
+            with sink.fails(OAuthError, ClientResponseError, WSServerHandshakeError):
+                await session.ws_connect(resource.url)
+            sink.tasks()
+        sink.objects(tokens, auth, store, tokens.for_key("default"))
+        planted = {"oauth1-consumer-secret", "oauth1-token-secret", "oauth1-token", "cookie"}
+        assert planted <= set(leaked(b"".join(bytes(seen.raw) for seen in resource.seen).decode()))
+
+
+@pytest.mark.parametrize("placement", ["header", "form"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 500])
+async def test_G_12_F_55_no_response_error_of_a_signed_request_shows_a_secret(
+    status: int, method: str, placement: Any, sink: Sink
+) -> None:
+    challenge = {"WWW-Authenticate": 'OAuth oauth_problem="nonce_used"', "Date": "Thu, 01 Jan 1970 00:00:00 GMT"}
+    async with record(answer(status, ECHO.encode(), challenge)) as resource:
+        client = OAuth1Client("app", CONSUMER, signature_method=method, placement=placement, body_hash="draft")
+        auth = OAuth1Auth(client, oauth1_token(), origins=resource.url, on_event=sink.event)
+        async with ClientSession(middlewares=[auth], raise_for_status=True) as session:
+            with contextlib.nullcontext() if status == 200 else sink.fails(ClientResponseError):
+                async with session.post(resource.url, data={"a": "1"}) as response:
+                    sink.note("request_info", repr(response.request_info))
+            with sink.fails(WSServerHandshakeError, ConfigurationError, ClientResponseError):
+                await session.ws_connect(resource.url)
+        sink.objects(auth, client)
+        sent = set(leaked(bytes(resource.seen[0].raw).decode()))
+    assert sent == {"oauth1-token"} | ({"oauth1-consumer-secret", "oauth1-token-secret"} if method == "PLAINTEXT" else set())
+    for error in sink.errors:
+        if isinstance(error, ClientResponseError):
+            sink.note("request_info", repr(error.request_info))
+
+
+class OAuth1Source:
+    """A source of tokens of the user's own."""
+
+    def __init__(self, token: Any) -> None:
+        self._token = token
+
+    async def token(self, refused: OAuth1Token | None = None) -> Any:
+        if isinstance(self._token, Exception):
+            raise self._token
+        return self._token
+
+
+def oauth1_failing(what: str) -> Any:
+    """A client and a token of which one fails when a request is to be signed."""
+
+    def fails(*arguments: str) -> str:
+        raise KeyError("mine")
+
+    def no_signature(*arguments: str) -> Any:
+        return None
+
+    def no_text() -> str:
+        return CONSUMER + "\ud800"
+
+    makers: dict[str, Callable[[], tuple[OAuth1Client, Any]]] = {
+        "sign": lambda: (OAuth1Client("app", CONSUMER, signature_method=SignatureMethod("MINE", fails)), oauth1_token()),
+        "no signature": lambda: (
+            OAuth1Client("app", CONSUMER, signature_method=SignatureMethod("M", no_signature)),
+            oauth1_token(),
+        ),
+        "secret": lambda: (OAuth1Client("app", fails), oauth1_token()),
+        "a secret that is no text": lambda: (OAuth1Client("app", no_text), oauth1_token()),
+        "a key that is none": lambda: (
+            OAuth1Client("app", signature_method=SignatureMethod.rsa("RSA-SHA1", PEM)),
+            oauth1_token(),
+        ),
+        "the source": lambda: (OAuth1Client("app", CONSUMER), OAuth1Source(OAuthError("mine"))),
+        "the source's network": lambda: (OAuth1Client("app", CONSUMER), OAuth1Source(OSError(5, "mine"))),
+        "no token": lambda: (OAuth1Client("app", CONSUMER), OAuth1Source(CANARIES["oauth1-token"])),
+        "a dict": lambda: (OAuth1Client("app", CONSUMER), OAuth1Source(oauth1_token().to_dict())),
+    }
+    return makers[what]()
+
+
+FAILING = [
+    "sign",
+    "no signature",
+    "secret",
+    "a secret that is no text",
+    "a key that is none",
+    "the source",
+    "no token",
+    "a dict",
+]
+
+
+@pytest.mark.parametrize("what", FAILING)
+async def test_G_12_S_22_what_breaks_while_a_request_is_signed_shows_no_secret(what: str, sink: Sink) -> None:
+    client, token = oauth1_failing(what)
+    async with record() as resource:
+        auth = OAuth1Auth(client, token, origins=resource.url, on_event=sink.event)
+        sink.objects(auth, client, client.signer, client.signer.method)
+        async with ClientSession(middlewares=[auth]) as session:
+            with sink.fails():
+                await session.post(resource.url, data={"x_auth_password": CANARIES["oauth1-password"]})
+            with sink.fails():
+                await session.ws_connect(resource.url)
+        assert resource.received == 0
+    if not isinstance(token, OAuth1Source):
+        for work in oauth1_legs(client, "https://provider.example/token"):
+            with sink.fails():
+                await work()
+        with sink.fails():
+            await client.sign("POST", "https://h/", token, form={"x": CANARIES["oauth1-password"]})
+        with sink.fails():
+            await client.sign("POST", "https://h/", token, form=f"x={CANARIES['oauth1-password']}")
+
+
+async def test_G_12_S_22_a_parameter_that_is_refused_shows_no_secret(sink: Sink) -> None:
+    client = OAuth1Client("app", CONSUMER)
+    async with record() as resource:
+        async with ClientSession(middlewares=[OAuth1Auth(client, oauth1_token(), origins=resource.url)]) as session:
+            with sink.fails(ConfigurationError):
+                await session.post(
+                    resource.url, data={"oauth_token": CANARIES["oauth1-token"], "p": CANARIES["oauth1-password"]}
+                )
+        assert resource.received == 0
+    url = "https://provider.example/token?oauth_verifier=x"
+    with sink.fails(ConfigurationError):
+        await client.fetch_access_token(url, oauth1_token(), CANARIES["oauth1-verifier"])
+
+
+@pytest.mark.parametrize("how", ["load", "corrupt"])
+async def test_G_12_S_22_F_51_a_store_of_oauth_1_tokens_that_breaks_shows_no_secret(how: str, sink: Sink) -> None:
+    store = SealingStore()
+    tokens = OAuth1Tokens(store)
+    await tokens.save(oauth1_token())
+    store.broken = how
+    with sink.fails():
+        await OAuth1Tokens(store).token()
+    store.broken = "save"
+    with sink.fails():
+        await tokens.save(oauth1_token())
+    for error in sink.errors:
+        for one in chained(error):
+            assert not leaked(repr(vars(one))), type(one)
+
+
 def objects() -> dict[str, object]:
     """One of each public class, with canaries in it."""
     metadata = ServerMetadata(token_endpoint="https://as.example/token")
@@ -624,6 +883,16 @@ def objects() -> dict[str, object]:
         Quirks(),
         BearerHeader(),
         FormBody(),
+        oauth1_token(),
+        (consumer := OAuth1Client("app", CONSUMER)),
+        OAuth1Client("app", lambda: CONSUMER, signature_method="PLAINTEXT"),
+        consumer.signer,
+        SignatureMethod.rsa("RSA-SHA256", PEM),
+        SignatureMethod.rsa("RSA-SHA256", PEM.encode()),
+        (users := OAuth1Tokens(client=consumer)),
+        users.for_key("key"),
+        OAuth1Auth(consumer, oauth1_token()),
+        OAuth1Auth(consumer, users),
     ]
     return {f"{number} {type(one).__name__}": one for number, one in enumerate(found)}
 
@@ -664,6 +933,21 @@ BAD: list[Callable[[], object]] = [
     lambda: StaticToken(CANARIES["access-token"] + " "),
     lambda: OAuth2Auth(CANARIES["access-token"]),  # type: ignore[arg-type]
     lambda: OAuth2Auth(StaticToken(CANARIES["access-token"]), origins="http://api.example.com"),
+    lambda: OAuth1Token(CANARIES["oauth1-token"], CANARIES["oauth1-token-secret"] + "\n"),
+    lambda: OAuth1Token(CANARIES["oauth1-token"] + "\n", oauth_session_handle=CANARIES["oauth1-handle"]),
+    lambda: OAuth1Token.from_dict(
+        {"oauth_token": CANARIES["oauth1-token"], "oauth_token_secret": [CANARIES["oauth1-token-secret"]]}
+    ),
+    lambda: OAuth1Token.from_json('{"oauth_token": "' + CANARIES["oauth1-token"]),
+    lambda: OAuth1Client("app", CONSUMER, signature_method=PEM),
+    lambda: OAuth1Client("app", CONSUMER + "\n"),
+    lambda: OAuth1Client("app", CONSUMER, timeout=-1),
+    lambda: OAuth1Client("app", [CONSUMER]),  # type: ignore[arg-type]
+    lambda: SignatureMethod.rsa("RSA-MD5", PEM),
+    lambda: SignatureMethod.rsa("RSA-SHA1", CANARIES["dpop-key"]),
+    lambda: OAuth1Auth(OAuth1Client("app", CONSUMER), CANARIES["oauth1-token"]),  # type: ignore[arg-type]
+    lambda: OAuth1Auth(OAuth1Client("app", CONSUMER), oauth1_token().to_dict()),  # type: ignore[arg-type]
+    lambda: OAuth1Auth(OAuth1Client("app", CONSUMER), oauth1_token(), origins="http://api.example.com"),
 ]
 
 

@@ -11,7 +11,7 @@ from aiohttp.payload import BytesPayload, Payload
 from multidict import MultiMapping
 from yarl import URL
 
-from ..errors import ConfigurationError, OAuthError
+from ..errors import ConfigurationError, OAuthError, TokenUnavailable
 from ..middleware.gate import Gate, Origins
 from ..middleware.placement import has_form, replace_form
 from ..middleware.resend import Refused, can_send_again, discard, is_replayable
@@ -90,7 +90,7 @@ class OAuth1Auth:
             self._gate.say_occupied(url)
             return await handler(request)
         self._signer.check_transport("the request's URL", url)
-        token = self._token if self._source is None else await self._source.token()
+        token = self._token if self._source is None else await self._ask(None)
         if not self._gate.admits(url):
             self._gate.say_refused(url)
             return await handler(request)
@@ -127,8 +127,9 @@ class OAuth1Auth:
             return True
         if "oauth_signature=" in request.url.raw_query_string:
             return True
-        body = request.body
-        return placement == "form" and isinstance(body, BytesPayload) and b"oauth_signature=" in bytes(body._value)
+        if placement != "form" or not isinstance(body := request.body, BytesPayload):
+            return False
+        return b"oauth_signature=" in bytes(body._value)
 
     async def _send(
         self, request: ClientRequest, handler: ClientHandlerType, token: OAuth1Token | None, offset: float
@@ -137,6 +138,13 @@ class OAuth1Auth:
         body = request.body
         form = b""
         protocol: tuple[tuple[str, str], ...] = ()
+        if client.placement == "form" and (
+            (isinstance(body, Payload) and not has_form(request)) or request.method in ("GET", "HEAD")
+        ):
+            # RFC 5849 section 3.5.2 wants a single-part form.
+            raise ConfigurationError(
+                'OAuth1Client(placement="form"): this request has no form for its body; send data={…} with POST'
+            )
         if isinstance(body, Payload):
             if has_form(request):
                 form = await _bytes_of(body, "a form that is a stream can't be signed: give it as a dict, str or bytes")
@@ -167,24 +175,17 @@ class OAuth1Auth:
             finally:
                 # ClientResponseError's repr would print it, and a retry middleware outside of us hand it back as the user's.
                 request.headers.popall(hdrs.AUTHORIZATION, None)
-        added = "&".join([f"{name}={value}" for name, value in parameters])
-        del parameters
         if client.placement == "query":
             url = request.url
-            request.url = URL(f"{url}{'&' if url.raw_query_string else '?'}{added}", encoded=True)
-            del added
+            request.url = URL(f"{url}{'&' if url.raw_query_string else '?'}{parameters}", encoded=True)
+            del parameters
             try:
                 return await handler(request)
             finally:
                 request.url = url
-        if (isinstance(body, Payload) and not has_form(request)) or request.method in ("GET", "HEAD"):
-            # RFC 5849 section 3.5.2 wants a single-part form.
-            raise ConfigurationError(
-                'OAuth1Client(placement="form"): this request has no form for its body; send data={…} with POST'
-            )
         label = request.headers.get(hdrs.CONTENT_TYPE)
-        await replace_form(request, form + (b"&" if form else b"") + added.encode())
-        del added, form
+        await replace_form(request, form + (b"&" if form else b"") + parameters.encode())
+        del parameters, form
         try:
             return await handler(request)
         finally:
@@ -265,9 +266,8 @@ class OAuth1Auth:
         return self._source is not None and problem.get("oauth_problem") == _EXPIRED
 
     async def _better(self, request: ClientRequest, refused: Refused, token: OAuth1Token, sendable: bool) -> OAuth1Token | None:
-        assert self._source is not None
         try:
-            return await self._source.token(token)
+            return await self._ask(token)
         except OAuthError:
             if not sendable:
                 return None  # the response is what there is; the next request will say why there is no token
@@ -278,7 +278,21 @@ class OAuth1Auth:
             raise
 
     async def _obtain(self) -> tuple[OAuth1Token | None]:
-        return (self._token if self._source is None else await self._source.token(),)
+        return (self._token if self._source is None else await self._ask(None),)
+
+    async def _ask(self, refused: OAuth1Token | None) -> OAuth1Token:
+        """The source's token, once it is seen to be one."""
+        assert self._source is not None
+        try:
+            token: object = await (self._source.token() if refused is None else self._source.token(refused))
+        except OAuthError:
+            raise
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise TokenUnavailable(f"the token source raised {type(error).__name__}") from error
+        if isinstance(token, OAuth1Token):
+            return token
+        del token  # a traceback that shows locals shall not show it
+        raise ConfigurationError("OAuth1Auth: the token source must return an OAuth1Token")
 
     async def _header_value(self, credentials: tuple[OAuth1Token | None], params: aiohttp.TraceRequestHeadersSentParams) -> str:
         self._signer.check_transport("the request's URL", params.url)

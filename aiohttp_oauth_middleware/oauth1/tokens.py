@@ -269,23 +269,25 @@ class OAuth1Tokens:
         async with self._turns.turn(key):
             better = _Held(new, client.signer.clock.monotonic() + COOLDOWN)
             better.unsaved = record
-            for last in (False, True):
-                try:
-                    if await self._slot(key).replaced(record, _Kept(self._owner, new)):
-                        better.unsaved = None
-                        self._keep(key, better)
-                        return new
-                    break
-                except StoreError as error:
-                    if last:
-                        problem = type(error.__cause__ or error).__name__
-                        _log.warning(
-                            "a renewed token is kept in memory, for the store failed (%s) key=%s", problem, key_id(key)
-                        )
-                        self._keep(key, better)
-                        return new
+            try:
+                if await self._replaced(key, record, new):
+                    better.unsaved = None
+                    self._keep(key, better)
+                    return new
+            except StoreError as error:
+                problem = type(error.__cause__ or error).__name__
+                _log.warning("a renewed token is kept in memory, for the store failed (%s) key=%s", problem, key_id(key))
+                self._keep(key, better)
+                return new
             # Another was saved, or this one forgotten, meanwhile: that counts.
             return self._hold(key, self._token_in(key, await self._slot(key).record())).token
+
+    async def _replaced(self, key: str, record: Record | None, token: OAuth1Token) -> bool:
+        slot, kept = self._slot(key), _Kept(self._owner, token)
+        try:
+            return await slot.replaced(record, kept)
+        except StoreError:
+            return await slot.replaced(record, kept)  # once more, at once
 
     async def _write(self, key: str, held: _Held) -> bool:
         """Write what could not be written before, if that is still to be; whether it was tried with an outcome."""

@@ -93,3 +93,10 @@ def glewlwyd_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
             # What its login page adds once the user has signed in and agreed.
             login_parameters={"g_continue": ""},
         )
+
+
+@pytest.fixture(scope="session")
+def secret_service_programs(request: pytest.FixtureRequest) -> None:
+    """What a Secret Service of our own takes."""
+    if not all(shutil.which(program) for program in ("gnome-keyring-daemon", "dbus-run-session")):
+        _unavailable(request, "gnome-keyring", "On Debian run `apt-get install gnome-keyring dbus`.")

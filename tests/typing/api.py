@@ -40,6 +40,10 @@ from aiohttp_oauth_middleware import (
     LoginRequired,
     MemoryStore,
     NoAuthentication,
+    OAuth1Auth,
+    OAuth1Client,
+    OAuth1Token,
+    OAuth1Tokens,
     OAuth2Auth,
     OAuthError,
     Quirks,
@@ -49,6 +53,7 @@ from aiohttp_oauth_middleware import (
     SealedStore,
     Secret,
     ServerMetadata,
+    SignatureMethod,
     SQLiteStore,
     StaticToken,
     Token,
@@ -330,6 +335,98 @@ class CookiePlacement:
 
 
 placements: list[oauth.Placement] = [BearerHeader(), Header(), FormBody(), InsecureQuery(), CookiePlacement()]
+
+
+# OAuth 1.
+
+
+def sign_by_hand(base_string: str, client_secret: str, token_secret: str) -> str:
+    return "…"
+
+
+async def sign_elsewhere(base_string: str, client_secret: str, token_secret: str) -> str:
+    return "…"
+
+
+def sign_wrongly(base_string: str, client_secret: str) -> str:
+    return "…"
+
+
+def consumers(vault: Secret) -> None:
+    OAuth1Client("key")
+    OAuth1Client("key", None, signature_method=SignatureMethod.rsa("RSA-SHA256", Path("key.pem")), body_hash="on")
+    OAuth1Client("key", vault, redirect_uri="https://app.example.com/callback", realm="Photos", placement="form")
+    OAuth1Client("key", lambda: "read afresh", signature_method="HMAC-SHA256", placement="query", send_version=False)
+    OAuth1Client("key", read_secret, signature_method=SignatureMethod("MINE", sign_by_hand, "sha512"), revision_a=False)
+    OAuth1Client("key", "…", signature_method=SignatureMethod("MINE", sign_elsewhere), clock=StoppedClock(), timeout=5)
+    OAuth1Client("key", "…", session_factory=lambda: ClientSession(trust_env=True), insecure_http=True)
+    OAuth1Client("key", b"x")  # type: ignore[arg-type]
+    OAuth1Client("key", "…", placement="body")  # type: ignore[arg-type]
+    OAuth1Client("key", "…", body_hash=True)  # type: ignore[arg-type]
+    OAuth1Client("key", "…", rsa_key="…")  # type: ignore[call-arg]
+    SignatureMethod("MINE", sign_wrongly)  # type: ignore[arg-type]
+
+
+async def three_legs(client: OAuth1Client, callback: web.Request) -> None:
+    request_token = await client.fetch_request_token("https://provider.example.com/initiate", extra={"scope": "read"})
+    assert_type(request_token, OAuth1Token)
+    assert_type(client.create_authorization_url(URL("https://provider.example.com/authorize"), request_token), str)
+    assert_type(client.create_authorization_url("https://provider.example.com/a", "a token", {"lang": "de"}), str)
+    assert_type(client.parse_authorization_response(callback.query, request_token), str)
+    assert_type(client.parse_authorization_response(callback.url, "a token"), str)
+    token = await client.fetch_access_token(URL("https://provider.example.com/token"), request_token, "verifier", method="GET")
+    assert_type(token, OAuth1Token)
+    assert_type(await client.fetch_access_token("https://h/", extra={"x_auth_password": Secret("…")}), OAuth1Token)
+    assert_type(await client.renew_access_token("https://provider.example.com/token", token), OAuth1Token)
+    assert_type(await client.sign("POST", "https://api.example.com/", token, form=b"a=b"), str)
+    assert_type(await client.sign("GET", URL("https://api.example.com/")), str)
+    await client.fetch_access_token("https://h/", "a token")  # type: ignore[arg-type]
+    await client.fetch_request_token("https://h/", method="PUT")  # type: ignore[arg-type]
+    await client.fetch_request_token("https://h/", extra={"a": 7})  # type: ignore[dict-item]
+    client.fetch_request_token("https://h/")  # type: ignore[unused-coroutine]
+
+
+class MyOAuth1Source:
+    """A source of the user's own."""
+
+    async def token(self, refused: OAuth1Token | None = None) -> OAuth1Token:
+        return refused or OAuth1Token("…", "…")
+
+
+async def signed_sessions(client: OAuth1Client, token: OAuth1Token, session: ClientSession) -> None:
+    def on_event(event: Event) -> None:
+        assert_type(event.origin, str | None)
+
+    users = OAuth1Tokens(MemoryStore(), key=current_user.get, client=client, renewal_url="https://h/renew", cache_size=5)
+    await users.save(token, key="alice")
+    assert_type(await users.token(), OAuth1Token)
+    assert_type(await users.for_key("alice").token(token), OAuth1Token)
+    assert_type([key async for key in users.keys()], list[str])  # noqa: SIM118
+    await users.forget(key="alice")
+    await users.aclose()
+    await users.save({"oauth_token": "…"})  # type: ignore[arg-type]
+    OAuth1Tokens(key=7)  # type: ignore[arg-type]
+    OAuth1Auth(client)
+    OAuth1Auth(client, users, origins=["https://api.example.com", URL("https://files.example.com")], on_event=on_event)
+    OAuth1Auth(client, users.for_key("alice"), origins=lambda url: url.host == "api.example.com", insecure_http=True)
+    OAuth1Auth(client, MyOAuth1Source())
+    OAuth1Auth(client, "a token")  # type: ignore[arg-type]
+    OAuth1Auth(client, Token("…"))  # type: ignore[arg-type]
+    OAuth1Auth(client, StaticToken("…"))  # type: ignore[arg-type]
+    auth = OAuth1Auth(client, token, origins="https://api.example.com")
+    assert_type(attach(session, auth)(), None)
+    assert_type(auth.trace_config(), TraceConfig)
+    await session.get("https://api.example.com", middlewares=[auth])
+
+
+def oauth1_values(token: OAuth1Token) -> None:
+    assert_type(OAuth1Token.from_dict({"oauth_token": "…"}, now=5), OAuth1Token)
+    assert_type(OAuth1Token.from_json(token.to_json().encode()), OAuth1Token)
+    assert_type(token.to_dict(), dict[str, Any])
+    assert_type(token.oauth_session_handle, str | None)
+    assert_type(token.is_expired(), bool)
+    assert_type(token.replace(oauth_token_secret="…"), OAuth1Token)
+    OAuth1Token("…", "…", "a handle")  # type: ignore[call-arg]
 
 
 # Client authentication and time of the user's own.

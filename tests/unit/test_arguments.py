@@ -24,11 +24,16 @@ from aiohttp_oauth_middleware import (
     Hook,
     InsecureQuery,
     MemoryStore,
+    OAuth1Auth,
+    OAuth1Client,
+    OAuth1Token,
+    OAuth1Tokens,
     OAuth2Auth,
     Quirks,
     RefreshToken,
     Secret,
     ServerMetadata,
+    SignatureMethod,
     StaticToken,
     Token,
     Tokens,
@@ -36,11 +41,13 @@ from aiohttp_oauth_middleware import (
 from aiohttp_oauth_middleware.clock import SystemClock
 from aiohttp_oauth_middleware.middleware.gate import Gate
 from aiohttp_oauth_middleware.protocol.password import Password
+from tests.unit.test_token import own_locals
 
 AS = "https://as.example"
 METADATA = ServerMetadata(AS, token_endpoint=AS + "/token")
 CLIENT = Client(METADATA, "id", ClientSecret("secret"))
 VERIFIER = "v" * 43
+CONSUMER = OAuth1Client("id", "CANARY")
 
 
 async def _async(*arguments: object) -> None: ...
@@ -245,6 +252,118 @@ TABLE: Final[Mapping[str, tuple[Callable[..., object], Mapping[str, Iterable[Any
             "extra": (None, 7, "x", [("a", "b")], object(), dict),
         },
     ),
+    "OAuth1Client": (
+        lambda **given: OAuth1Client(**but(given, client_id="id", client_secret="CANARY")),
+        {
+            "client_id": (*NO_TEXT, "a\nb", "\ud800"),
+            "client_secret": (
+                7,
+                True,
+                b"CANARY",
+                ["CANARY"],
+                object(),
+                str,
+                Secret,
+                "CANARY\n",
+                "CANARY\ud800",
+                Secret("CANARY\n"),
+            ),
+            "redirect_uri": (
+                *NO_TEXT,
+                "app.example",
+                "/callback",
+                "//app.example/callback",
+                "https://a b/",
+                "https://a\n/",
+                "http://[",
+            ),
+            "signature_method": (
+                *NO_TEXT,
+                "hmac-sha1",
+                "RSA-SHA1",
+                "CANARY",
+                b"CANARY",
+                ["CANARY"],
+                SignatureMethod,
+                lambda text, client_secret, token_secret: text,
+            ),
+            "realm": (*NO_STRING, 'a"b', "a\\b", "a\nb", "\ud800"),
+            "placement": (*NO_TEXT, "body", "HEADER", ["header"], BearerHeader()),
+            "body_hash": (*NO_TEXT, True, False, "ON", ["on"]),
+            "send_version": NO_FLAG,
+            "revision_a": NO_FLAG,
+            "session_factory": NO_CALLABLE,
+            "timeout": (*NO_NUMBER, 0, None),
+            "insecure_http": NO_FLAG,
+            "token_body_limit": (*NO_NUMBER, 0, None),
+            "clock": (7, "x", object(), SystemClock),
+        },
+    ),
+    "OAuth1Auth": (
+        lambda **given: OAuth1Auth(**but(given, client=CONSUMER, token=OAuth1Token("CANARY", "CANARY"))),
+        {
+            "client": (None, 7, "id", CLIENT, object(), OAuth1Client),
+            "token": (
+                7,
+                "CANARY",
+                b"CANARY",
+                {"oauth_token": "CANARY"},
+                Token("CANARY"),
+                CONSUMER,
+                object(),
+                OAuth1Token,
+                OAuth1Tokens,
+            ),
+            "origins": (7, "", "api.example", "*", [], [7], [None], b"x", object(), str, _async),
+            "insecure_http": NO_FLAG,
+            "on_event": (*NO_CALLABLE, _async),
+        },
+    ),
+    "OAuth1Tokens": (
+        lambda **given: OAuth1Tokens(**but(given, client=CONSUMER)),
+        {
+            "store": (7, "redis://", {}, object(), MemoryStore),
+            "key": (None, 7, "", b"x", ["x"], object()),
+            "client": (7, "id", CLIENT, object(), OAuth1Client),
+            "renewal_url": (*NO_URL, "http://api.example/renew", AS + ":0/"),
+            "cache_size": (*NO_NUMBER, 0, None),
+        },
+    ),
+    "OAuth1Token": (
+        lambda **given: OAuth1Token(**but(given, oauth_token="CANARY", oauth_token_secret="CANARY")),
+        {
+            "oauth_token": (*NO_TEXT, "CANARY\n"),
+            "oauth_token_secret": (*NO_STRING, None, "CANARY\n"),
+            "oauth_session_handle": (*NO_STRING, "CANARY\n"),
+            "expires_at": ("5", b"5", True, [], math.nan, math.inf, -math.inf, 10**400, int),
+            "session_expires_at": ("5", b"5", True, [], math.nan, math.inf, -math.inf, 10**400, int),
+            "extra": (
+                None,
+                7,
+                "x",
+                [("a", "CANARY")],
+                {7: "CANARY"},
+                {"oauth_token": "CANARY"},
+                {"oauth_expires_in": "5"},
+                dict,
+            ),
+        },
+    ),
+    "SignatureMethod": (
+        lambda **given: SignatureMethod(**but(given, name="MINE", sign=print)),
+        {
+            "name": (*NO_TEXT, "two words", "a\n", 'a"b', "é", "\ud800"),
+            "sign": (None, *NO_CALLABLE, str, SignatureMethod),
+            "hash_name": (*NO_TEXT, "sha", "SHA-1024", "shake_128", ["sha1"]),
+        },
+    ),
+    "SignatureMethod.rsa": (
+        lambda **given: SignatureMethod.rsa(**but(given, name="RSA-SHA1", key="-----BEGIN CANARY")),
+        {
+            "name": (*NO_TEXT, "RSA-MD5", "rsa-sha1", "HMAC-SHA1", ["RSA-SHA1"]),
+            "key": (None, 7, "", "CANARY", b"CANARY", ["CANARY"], {"kty": "CANARY"}, object(), str),
+        },
+    ),
     "Secret": (
         lambda **given: Secret(given["Secret"]),
         {"Secret": (None, 7, True, b"CANARY", ["CANARY"], object(), str, Secret)},
@@ -283,6 +402,8 @@ def test_F_55_what_cannot_work_is_refused_by_name_before_any_io(name: str, argum
         make(**{argument: value})
     assert argument in str(caught.value)
     assert "CANARY" not in str(caught.value)
+    if name.startswith(("OAuth1", "SignatureMethod")):
+        assert "CANARY" not in own_locals(caught.value.__traceback__)
     assert not caught.value.retryable
 
 
