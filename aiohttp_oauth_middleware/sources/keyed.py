@@ -382,8 +382,10 @@ class KeyedToken:
 
     def _worth_renewing(self, held: Held, *, bare: bool) -> bool:
         """Whether a new token may please a server that refused this one; a server that refuses them all is left alone."""
-        if held.refused:
-            return True  # it is settled already: this is another request that went out with the same token
+        if not held.fresh(self._clock):
+            # It is settled already, and this is another request that went out with it; or it is due anyway, and that it was
+            # refused is no wonder.
+            return True
         now = self._clock.monotonic()
         age = now - held.born
         if (bare and age < MINIMUM_AGE) or now < self._strikes_until:
