@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import os
 import random
 import sqlite3
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aiohttp_oauth_middleware import OAuthError, Record, StoreError, StoreLockTimeout, Tokens, TokenStore
-from aiohttp_oauth_middleware.sources.state import State
+from aiohttp_oauth_middleware import OAuthError, Record, StoreError, StoreLockTimeout, Tokens
 from aiohttp_oauth_middleware.stores.store import Lock
 from tests.clock import VirtualClock
-from tests.soak.stores import STORES, Wrapped
+from tests.soak.stores import Wrapped
 from tests.strict_server import DirectClient, StrictServer, WatchedStore
-from tests.syscalls import Syscalls, fail
 
 ERRORS: list[Callable[[], Exception]] = [
     lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
@@ -123,57 +118,3 @@ def check(server: StrictServer, watched: WatchedStore, where: str) -> None:
     assert watched.faults == [], where
     for refresh_token, number in server.presented.items():
         assert number <= watched.intents[refresh_token], f"{where}: it was sent without a durable intent"
-
-
-class Noting(Wrapped):
-    """A store that notes the intents that it said were durable."""
-
-    def __init__(self, store: TokenStore) -> None:
-        super().__init__(store)
-        self.intents: Counter[str] = Counter()
-
-    async def save(self, key: str, record: Record, *, expected: int, lock: Lock | None = None) -> bool:
-        done = await super().save(key, record, expected=expected, lock=lock)
-        state = State.from_body(record.body)
-        if done and state.pending is not None and state.token is not None:
-            self.intents[state.token.refresh_token or ""] += 1
-        return done
-
-
-@pytest.mark.parametrize(
-    ("number", "after"),
-    [(errno.ENOSPC, False), (errno.EIO, False), (errno.EACCES, False), (errno.EIO, True)],
-    ids=["ENOSPC", "EIO", "EACCES", "EIO, though it had its effect"],
-)
-@pytest.mark.parametrize("kind", [name for name, kind in STORES.items() if kind.kernel_lock])
-async def test_G_09_F_50_P0_whichever_system_call_fails_during_a_refresh(
-    kind: str, number: int, after: bool, tmp_path: Path
-) -> None:
-    unhandled = noted()
-    failed = 0
-    for at in itertools.count():
-        clock = VirtualClock()
-        server = StrictServer(clock)
-        store = Noting(STORES[kind].make(str(tmp_path / str(at))))
-        await Tokens(DirectClient(server), store=store).save(server.sign_in())
-        clock.advance(3600.0)
-        with Syscalls(at, fail(number), after=after).intercepted() as calls:
-            crowd = [asyncio.create_task(tokens.token()) for tokens in [Tokens(DirectClient(server), store=store)] * 3]
-            await asyncio.wait(crowd)
-        for task in crowd:
-            failure = task.exception()
-            assert failure is None or isinstance(failure, OAuthError), f"call {at}"
-            assert failure is not None or server.accepts(task.result().access_token), f"call {at}"
-            failed += failure is not None
-        for _ in range(2):
-            tokens = Tokens(DirectClient(server), store=store)  # as another process would
-            assert server.accepts((await tokens.token()).access_token), f"call {at}"
-            clock.advance(3600.0)
-        assert server.reuses == server.after_refusal == 0, f"call {at}"
-        assert server.most_at_once == 1, f"call {at}"
-        assert all(times <= store.intents[one] for one, times in server.presented.items()), f"call {at}"
-        await store.aclose()
-        if len(calls.names) <= at:
-            break
-    assert failed > 0, "no call that fails was noticed by anybody"
-    assert unhandled == []
