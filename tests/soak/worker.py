@@ -48,6 +48,9 @@ __all__ = (
 
 Reached = Callable[[str], None]
 
+# An answer of the API that takes longer, in seconds, says that the machine has too much to do.
+SLOW: Final = 0.05
+
 HELD_BY_THE_SERVER: Final = "sent, the answer not read"
 
 # In the order in which a refresh comes upon them.
@@ -208,7 +211,9 @@ async def _load(pipe: Connection, order: Load) -> None:
 
     async def one(session: ClientSession) -> None:
         while True:
-            await asyncio.sleep(random.uniform(0.0, 2.0 * order.think))
+            # Where the machine is slow there are fewer requests, for what is to be found out is not how slow it is.
+            slowness = max(1.0, report.latencies[-1] / SLOW if report.latencies else 0.0)
+            await asyncio.sleep(random.uniform(0.0, 2.0 * order.think * slowness))
             try:
                 async with session.get(order.api) as response:
                     await response.read()
