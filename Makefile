@@ -14,6 +14,8 @@ OIDC_PROVIDER := tests/interop/oidc_provider
 GLEWLWYD := tests/interop/.glewlwyd
 REDIS := tests/interop/.redis
 FUZZ_CASES ?= 1000000
+SOAK_SECONDS ?= 60
+SOAK_KILLS ?= 300
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -28,7 +30,7 @@ help:
 	@echo "make type     mypy over package, tests and docs code"
 	@echo "make docs     the documentation and its doctests, warnings as errors"
 	@echo "make fuzz     $(FUZZ_CASES) hostile cases of each kind (FUZZ_CASES=...)"
-	@echo "make soak     the interleavings of a renewal, a hundred times as many"
+	@echo "make soak     long runs: interleavings, many processes, kills, leaks (SOAK_SECONDS=... SOAK_KILLS=...)"
 	@echo "make bench    the benchmarks, side by side with peers, in .venv-bench"
 	@echo "make dist     sdist and wheel in dist/"
 	@echo "make changes  how the change notes will read"
@@ -86,6 +88,7 @@ fuzz: $(VENV)/.test
 soak: $(VENV)/.test interop-servers
 	@SEEDS=1000 $(BIN)/python -m pytest --timeout=0 tests/faults/test_await_points.py tests/property/test_single_flight.py
 	@G_05_SECONDS=60 $(BIN)/python -m pytest --timeout=0 -s tests/interop/test_redis_processes.py
+	@$(BIN)/python -m tests.soak $(SOAK_SECONDS) $(SOAK_KILLS)
 
 bench: .venv-bench/.installed
 	@.venv-bench/bin/python -m tests.bench

@@ -91,6 +91,16 @@ class Flights(Generic[T]):
 
         :param cancel_when_unwanted: whether the work stops when its last waiter is gone.
         """
+        return self.launch(key, work, cancel_when_unwanted=cancel_when_unwanted).waiter()
+
+    def launch(
+        self,
+        key: Hashable,
+        work: Callable[[Flight[T]], Coroutine[Any, Any, T]],
+        *,
+        cancel_when_unwanted: bool = False,
+    ) -> Flight[T]:
+        """The same, for one who doesn't wait: an error that nobody waited for is nobody's."""
         loop = asyncio.get_running_loop()
         if loop not in self._by_loop:
             # A loop that was closed with a flight under way is held by that flight; weakness alone would keep both for ever.
@@ -99,13 +109,13 @@ class Flights(Generic[T]):
                     self._by_loop.pop(other, None)
         flights = self._by_loop.setdefault(loop, {})
         flight = flights.get(key)
-        # One that its last waiter has just given up is not for those who come after.
-        if flight is None or (flight.cancel_when_unwanted and flight.task.cancelling()):
+        # One that has ended, or that its last waiter has just given up, is not for those who come after.
+        if flight is None or flight.task.done() or (flight.cancel_when_unwanted and flight.task.cancelling()):
             flight = flights[key] = Flight(cancel_when_unwanted)
             # An empty context: neither the trace nor the user of whoever came first is inherited by the others.
             flight.task = loop.create_task(work(flight), context=contextvars.Context())
             flight.task.add_done_callback(_Landing(flights, key, flight))
-        return flight.waiter()
+        return flight
 
 
 class _Landing(Generic[T]):

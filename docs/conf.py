@@ -14,8 +14,8 @@ copyright = f"2026, {author}"
 version = release = __version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "rfc_table"]
-# performance-figures.rst is written by the benchmarks and included by performance.rst.
-exclude_patterns = ["_build", "performance-figures.rst"]
+# Written by the fault bench and by the benchmarks, and included by crashes.rst, longruns.rst and performance.rst.
+exclude_patterns = ["_build", "crash-table.rst", "performance-figures.rst", "soak-figures.rst"]
 nitpicky = True
 # There is no network where this is built, so these have no inventory to be looked up in.
 nitpick_ignore_regex = [

@@ -18,12 +18,13 @@ from urllib.parse import parse_qsl
 from aiohttp_oauth_middleware import Client, ClientSecretPost, ServerMetadata, Token, TokenUnavailable
 from aiohttp_oauth_middleware.protocol.endpoint import EndpointRequest, EndpointResponse, Hook
 from aiohttp_oauth_middleware.protocol.quirks import Quirks
+from aiohttp_oauth_middleware.sources.state import State
 from aiohttp_oauth_middleware.stores.memory import MemoryStore
 from aiohttp_oauth_middleware.stores.store import Lock, Record
 from aiohttp_oauth_middleware.value import Secret
 from tests.clock import VirtualClock
 
-__all__ = ("LOST", "DirectClient", "FaultyStore", "SlowStore", "StrictServer", "all_of", "oauth_error", "turns")
+__all__ = ("LOST", "DirectClient", "FaultyStore", "SlowStore", "StrictServer", "WatchedStore", "all_of", "oauth_error", "turns")
 
 LOST: Final = "the request is served, and its answer is lost"
 
@@ -298,6 +299,32 @@ class SlowStore(MemoryStore):
         async with super().lock(key, wait=wait) as held:
             yield held
         await turns(self._hops())
+
+
+class WatchedStore(SlowStore):
+    """A store that remembers what was ever durable in it."""
+
+    def __init__(self, hops: Callable[[], int], server: StrictServer) -> None:
+        super().__init__(hops)
+        self.server = server
+        self.intents: Counter[str] = Counter()
+        self.version_of: dict[str, int] = {}
+        self.faults: list[str] = []
+        self._last: dict[str, str | None] = {}
+
+    def durable(self, key: str, record: Record) -> None:
+        super().durable(key, record)
+        state = State.from_body(record.body)
+        refresh_token = state.token.refresh_token if state.token else None
+        if state.token is not None:
+            self.version_of.setdefault(state.token.access_token, record.version)
+        if refresh_token and state.pending is not None:
+            self.intents[refresh_token] += 1
+        if state.kind == "dead" and refresh_token not in self.server._refused:
+            self.faults.append("I7: a refresh token was declared dead that nobody had refused")
+        if state.kind == "dead" and refresh_token != self._last.get(key):
+            self.faults.append("I7: the refusal of one refresh token put an end to another")
+        self._last[key] = refresh_token
 
 
 class FaultyStore(MemoryStore):

@@ -186,6 +186,7 @@ async def test_users_sign_in_read_and_sign_out(stage: Stage) -> None:
         async with browser.get("/logout") as response:
             assert response.status == 200
         assert stage.server.counts.revocations == 2
+        await users.every_night()
         async with browser.get("/reports", allow_redirects=False) as response:
             assert response.headers["Location"] == "/login"
 

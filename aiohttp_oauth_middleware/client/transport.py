@@ -15,10 +15,12 @@ import atexit
 import contextlib
 import inspect
 import os
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, ClientTimeout
@@ -185,10 +187,20 @@ def _watched(session: ClientSession) -> ClientSession:
 def _own_session() -> ClientSession:
     # auto_decompress is off: no encoding is asked for, and a bomb stays as small as it came.
     return ClientSession(
-        connector=aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE),
+        connector=aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE, socket_factory=_own_socket),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
+
+
+_sockets: WeakSet[socket.socket] = WeakSet()
+
+
+def _own_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    _sockets.add(made)
+    return made
 
 
 class _Kept:
@@ -349,6 +361,9 @@ def _forget_lane() -> None:
     """In a forked child the thread does not exist, and the parent's sockets are not ours."""
     global _lane
     _lane = _Lane()
+    # The parent's connections don't notice that; left open, they would outlive the parent's closing them.
+    for one in list(_sockets):
+        one.close()
 
 
 def close_exchanges() -> None:

@@ -17,6 +17,7 @@ EventName = Literal[
     "refresh_adopted",
     "refresh_succeeded",
     "refresh_failed",
+    "background_refresh_failed",
     "in_doubt",
     "stale_write_refused",
     "store_write_retried",

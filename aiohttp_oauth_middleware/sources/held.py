@@ -11,7 +11,11 @@ from ..token import Token
 __all__ = ("Held",)
 
 LEEWAY_SHARE: Final = 0.2
+# By so much of the leeway a renewal may come later. Where requests wait for it, that is little: who comes first shall not find
+# that the token has nearly expired. Where it is made in the background nobody waits, so a thousand workers whose tokens are of
+# the same second can have half of the leeway to spread over, and the other half is left for the answer.
 LEEWAY_JITTER: Final = 0.1
+BACKGROUND_JITTER: Final = 0.5
 SURE: Final = 1.0
 
 
@@ -29,7 +33,15 @@ class Held:
 
     __slots__ = ("born", "due", "due_at", "expires", "expires_at", "refused", "sure_until", "token")
 
-    def __init__(self, token: Token, monotonic: float, wall: float, leeway: float, chance: float = 0.0) -> None:
+    def __init__(
+        self,
+        token: Token,
+        monotonic: float,
+        wall: float,
+        leeway: float,
+        chance: float = 0.0,
+        jitter: float = LEEWAY_JITTER,
+    ) -> None:
         self.token = token
         self.refused = False
         # A moment of birth in the future comes from a clock that was wrong, and so then does the expiry.
@@ -41,7 +53,7 @@ class Held:
         else:
             lifetime = token.lifetime if token.lifetime is not None else max(0.0, token.expires_at - wall)
             # A token that lives for less than the leeway would be due all the time. Jitter keeps a fleet from coming at once.
-            lead = min(leeway, LEEWAY_SHARE * lifetime) * (1.0 - LEEWAY_JITTER * chance)
+            lead = min(leeway, LEEWAY_SHARE * lifetime) * (1.0 - jitter * chance)
             self.expires_at = -math.inf if impossible else token.expires_at
             self.due_at = self.expires_at - lead
         if token.refresh_at is not None and token.obtained_at is not None:

@@ -23,7 +23,7 @@ from ..errors import (
 from ..flight import Flight, Flights, Turns, finish
 from ..protocol.grants import Grant
 from ..token import Token
-from .held import SURE, Held
+from .held import BACKGROUND_JITTER, LEEWAY_JITTER, SURE, Held
 from .source import Login, Refusal, Wanted
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ T = TypeVar("T")
 NEVER: Final = -math.inf  # one object for all keys
 LOGIN_TIMEOUT: Final = 300.0
 NOTIFY_TIMEOUT: Final = 5.0
+# After a renewal in the background that failed without a cool-down of its own: the store, or a login that it would take.
+BACKGROUND_PAUSE: Final = 10.0
 LATCHES: Final = 10_000
 # A 401 without a reason is taken for an expired token only if the token is old enough to have expired.
 MINIMUM_AGE: Final = 10.0
@@ -54,6 +56,7 @@ class Common:
     """What the tokens of all keys have in common."""
 
     __slots__ = (
+        "background_refresh",
         "client",
         "events",
         "flights",
@@ -78,6 +81,7 @@ class Common:
         how: Callable[[str], Awaitable[tuple[Grant | None, Login | None]]],
         resource: tuple[str, ...],
         leeway: float,
+        background_refresh: bool,
         shutdown_grace: float,
         events: Events,
         on_token: Callable[[Token, str], Awaitable[None] | None] | None,
@@ -88,6 +92,7 @@ class Common:
         self.how = how
         self.resource = resource
         self.leeway = leeway
+        self.background_refresh = background_refresh
         self.shutdown_grace = shutdown_grace
         self.events = events
         self.on_token = on_token
@@ -106,10 +111,12 @@ class KeyedToken:
         "_common",
         "_cooldown_until",
         "_failure",
+        "_not_in_background_until",
         "_refused_secret",
         "_slot",
         "_strikes",
         "_strikes_until",
+        "_unwritten",
         "_written",
         "held",
         "key",
@@ -126,10 +133,13 @@ class KeyedToken:
         self._failure: OAuthError | None = None
         self._refused_secret: str | None = None
         self._cooldown_until = NEVER
+        self._not_in_background_until = NEVER
         self._strikes = 0
         self._strikes_until = NEVER
         # How often save(), revoke() and forget() came: what a flight brings that began before is older than what they left.
         self._written = 0
+        # What a flight brought and the store would not take, and which version of the record that replaces.
+        self._unwritten: tuple[Token, int] | None = None
 
     def ready(self) -> Token | None:
         """The token in memory, if it is fresh by both clocks."""
@@ -189,7 +199,7 @@ class KeyedToken:
         """Put *token* in place of whatever there is."""
         async with self._common.turns.turn(self.key):
             await self._slot.keep(token)
-            self._written += 1
+            self._changed()
             self._common.signed_out.discard(self.key)
             self._forgive_logins()
             self._hold(token)
@@ -201,7 +211,7 @@ class KeyedToken:
         async with self._common.turns.turn(self.key):
             self._sign_out_here()  # also of what a save() before us has brought
             await self._settle()
-            await self._slot.sign_out(self._revoke_at_server)
+            await self._slot.sign_out(self._revoke_at_server, now=self._clock.time())
             self._sign_out_here()
             # From now on the store says it, and says too when somebody signs in again elsewhere.
             self._common.signed_out.discard(self.key)
@@ -209,7 +219,7 @@ class KeyedToken:
 
     def _sign_out_here(self) -> None:
         self._common.signed_out.add(self.key)
-        self._written += 1
+        self._changed()
         self.held = None
 
     async def _revoke_at_server(self, state: State) -> None:
@@ -233,9 +243,13 @@ class KeyedToken:
         async with self._common.turns.turn(self.key):
             await self._settle()
             await self._slot.delete()
-            self._written += 1
+            self._changed()
             self.held = None
             self._common.signed_out.discard(self.key)
+
+    def _changed(self) -> None:
+        self._written += 1
+        self._unwritten = None
 
     # How it is renewed.
 
@@ -249,6 +263,10 @@ class KeyedToken:
             heed_cooldown = not await self._has_another_secret()
             if heed_cooldown and self._failure is not None:
                 raise self._while_cooling(self._failure, wait)
+        elif self._common.background_refresh and held is not None and held.usable(self._clock):
+            if self._clock.monotonic() >= self._not_in_background_until:
+                self._common.flights.launch(self.key, self._renew_in_background)
+            return held.token
         try:
             token = await self._common.flights.join(self.key, lambda flight: self._renew(flight, heed_cooldown=heed_cooldown))
         except LoginRequired as error:
@@ -298,6 +316,7 @@ class KeyedToken:
                 shutdown_grace=common.shutdown_grace,
                 refusals_before_latch=common.client.quirks.refusals_before_latch,
                 publish=lambda token: self._publish(token, flight, written),
+                unwritten=self._unwritten,
             )
             token = await renewal.run(
                 seen.token if seen is not None else None,
@@ -314,6 +333,9 @@ class KeyedToken:
         except Exception as error:
             failure = StoreError(f"the token store raised {type(error).__name__}").about(self.key)
             raise failure from error
+        finally:
+            if renewal is not None and self._written == written:
+                self._unwritten = renewal.unwritten
         if self._written != written:
             if self.held is not None:
                 return self.held.token
@@ -323,6 +345,15 @@ class KeyedToken:
         self._hold(token)
         await self._notify(token)
         return token
+
+    async def _renew_in_background(self, flight: Flight[Token]) -> Token:
+        """The same with nobody who waits, unless somebody joins; what it raises is told by an event."""
+        try:
+            return await self._renew(flight)
+        except OAuthError as error:
+            self._not_in_background_until = self._clock.monotonic() + BACKGROUND_PAUSE
+            self._emit("background_refresh_failed", error)
+            raise
 
     async def _obtain(self, grant: Grant | None, previous: Token | None) -> Token:
         client, grace = self._common.client, self._common.shutdown_grace
@@ -352,8 +383,10 @@ class KeyedToken:
 
     def _worth_renewing(self, held: Held, *, bare: bool) -> bool:
         """Whether a new token may please a server that refused this one; a server that refuses them all is left alone."""
-        if held.refused:
-            return True  # it is settled already: this is another request that went out with the same token
+        if not held.fresh(self._clock):
+            # It is settled already, and this is another request that went out with it; or it is due anyway, and that it was
+            # refused is no wonder.
+            return True
         now = self._clock.monotonic()
         age = now - held.born
         if (bare and age < MINIMUM_AGE) or now < self._strikes_until:
@@ -432,7 +465,9 @@ class KeyedToken:
     # What memory and the store hold.
 
     def _as_held(self, token: Token) -> Held:
-        return Held(token, self._clock.monotonic(), self._clock.time(), self._common.leeway, random.random())
+        common, clock = self._common, self._clock
+        jitter = BACKGROUND_JITTER if common.background_refresh else LEEWAY_JITTER
+        return Held(token, clock.monotonic(), clock.time(), common.leeway, random.random(), jitter)
 
     def _serves(self, stored: Token) -> bool:
         """Whether a stored token is valid, and was not refused here."""

@@ -90,6 +90,7 @@ class Renewal:
     :param shutdown_grace: seconds for which a cancellation waits for a write.
     :param refusals_before_latch: see :class:`~..protocol.quirks.Quirks`.
     :param publish: called with the token as soon as waiters may have it, where a failing write goes on.
+    :param unwritten: what an earlier one's attribute of that name was.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Renewal:
         shutdown_grace: float,
         refusals_before_latch: int = 1,
         publish: Callable[[Token], None] = lambda token: None,
+        unwritten: tuple[Token, int] | None = None,
         chance: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._key = key
@@ -126,6 +128,8 @@ class Renewal:
         self._chance = chance
         self.cooldown = 0.0
         """Seconds, after a failure, in which nothing is tried."""
+        self.unwritten = unwritten
+        """A token that the store would not take, and the version of the record that it has replaced but for that."""
 
     async def run(
         self,
@@ -151,6 +155,9 @@ class Renewal:
                 record = await self._store.load(self._key)
                 state = State.from_body(record.body) if record else State(owner=self._owner)
                 version = record.version if record else 0
+                if self.unwritten is not None and self.unwritten[1] == version:
+                    # The refresh token in the record was replaced, and only we know by which.
+                    state = State(owner=self._owner, token=self.unwritten[0])
                 if not anew:
                     if state.kind == "signed_out":
                         raise LoginRequired("this user is signed out: sign in again")
@@ -181,7 +188,7 @@ class Renewal:
             intent = state.replace(owner=self._owner, pending=doubt or Pending(self._clock.time()), cooldown_until=0.0)
             if not await self._save(intent, version, lock):
                 return None
-            state, version = intent, version + 1
+            state, version, self.unwritten = intent, version + 1, None
         try:
             try:
                 token = await (self._request(None, previous) if previous is not None else self._earn(tries))
@@ -238,12 +245,16 @@ class Renewal:
 
     async def _succeeded(self, token: Token, version: int, previous: Token | None) -> Token:
         state = State(owner=self._owner, token=token)
+        self.unwritten = token, version
         for attempt in range(_WRITE_TRIES):
             try:
-                if await self._save_surely(state, version):
-                    return token
-                return await self._adopt_newer(token, version, previous)
-            except (LoginRequired, asyncio.CancelledError):
+                kept = token if await self._save_surely(state, version) else await self._adopt_newer(token, version, previous)
+                self.unwritten = None
+                return kept
+            except LoginRequired:
+                self.unwritten = None
+                raise
+            except asyncio.CancelledError:
                 raise
             except Exception as error:
                 # The token is good, and losing it would lose the refresh token in it: the first failure is followed by one
@@ -257,6 +268,7 @@ class Renewal:
                         # The loop ends: the last chance to write it.
                         with contextlib.suppress(Exception):
                             await self._save_surely(state, version)
+                            self.unwritten = None
                         raise
         self._emit("store_write_failed")
         return token
@@ -288,7 +300,8 @@ class Renewal:
         if isinstance(error, InvalidGrant) and (renewing or (self._grant is not None and not self._grant.unattended)):
             if self._final(state):
                 answer = self._dead(error, doubt)
-                await self._note(state.replace(kind="dead", pending=None, failures=0, refusals=0), version)
+                dead = state.replace(kind="dead", pending=None, failures=0, refusals=0, since=self._clock.time())
+                await self._note(dead, version)
                 return answer
             answer = TokenUnavailable(f"{error}; by the quirk refusals_before_latch it may pass")
         wait = self.cooldown = self._backoff(failures, answer.retry_after)

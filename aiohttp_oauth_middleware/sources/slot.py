@@ -89,9 +89,9 @@ class StateSlot(Slot):
         """Write *token* in place of whatever is there."""
         await self.put(State(owner=self._owner, token=token))
 
-    async def sign_out(self, end: Callable[[State], Awaitable[None]]) -> None:
+    async def sign_out(self, end: Callable[[State], Awaitable[None]], *, now: float) -> None:
         """Call *end* with what is there, and again with what came meanwhile, then write that the user is signed out."""
-        signed_out = State("signed_out", owner=self._owner)
+        signed_out = State("signed_out", owner=self._owner, since=now)
         for _ in range(_CONFLICTS):
             record = await self.record()
             await end(_state_of(record))

@@ -44,9 +44,10 @@ class State(Value):
     :param cooldown_until: epoch seconds before which nothing is tried.
     :param failures: how often in a row a request failed.
     :param refusals: how often in a row the server refused the grant or the client.
+    :param since: epoch seconds, of a record that is not ok: when it ceased to be.
     """
 
-    __slots__ = ("cooldown_until", "failures", "kind", "owner", "pending", "refusals", "token")
+    __slots__ = ("cooldown_until", "failures", "kind", "owner", "pending", "refusals", "since", "token")
 
     kind: Kind
     owner: str
@@ -55,6 +56,7 @@ class State(Value):
     cooldown_until: float
     failures: int
     refusals: int
+    since: float | None
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class State(Value):
         cooldown_until: float = 0.0,
         failures: int = 0,
         refusals: int = 0,
+        since: float | None = None,
     ) -> None:
         self._freeze(
             kind=kind,
@@ -75,12 +78,22 @@ class State(Value):
             cooldown_until=cooldown_until,
             failures=failures,
             refusals=refusals,
+            since=since,
         )
 
     @property
     def under_way(self) -> bool:
         """Whether an intent was written, and since then neither a result nor a cool-down: its request may go on still."""
         return self.pending is not None and not self.cooldown_until
+
+    @property
+    def dead_since(self) -> float | None:
+        """Since when nothing in it can be of use, in epoch seconds; None where something may, or nobody knows."""
+        token = self.token
+        if self.kind == "ok" and (token is None or token.refresh_token is not None or self.pending is not None):
+            return None
+        moments = (self.since, token.expires_at if token is not None else None)
+        return max((moment for moment in moments if moment is not None), default=None)
 
     def to_body(self) -> bytes:
         """The record's bytes; :meth:`from_body` reads them."""
@@ -91,6 +104,8 @@ class State(Value):
             data["pending"] = {"since": self.pending.since, "process": self.pending.process}
         if self.failures or self.cooldown_until or self.refusals:
             data |= {"cooldown_until": self.cooldown_until, "failures": self.failures, "refusals": self.refusals}
+        if self.since is not None:
+            data["since"] = self.since
         return json.dumps(data, separators=(",", ":")).encode()
 
     @classmethod
@@ -118,6 +133,7 @@ def _parsed(body: bytes) -> State | str:
             cooldown_until=finite_number(data.get("cooldown_until")) or 0.0,
             failures=int(data.get("failures", 0)),
             refusals=int(data.get("refusals", 0)),
+            since=finite_number(data.get("since")),
         )
     except (ValueError, TypeError, KeyError, OverflowError, AttributeError, RecursionError, ConfigurationError):
         return "a record in the token store can't be read"

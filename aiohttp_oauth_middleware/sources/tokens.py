@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-import logging
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -13,10 +12,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from ..client.client import Client
-from ..errors import ConfigurationError, OAuthError, StoreCorrupted, StoreError
+from ..errors import ConfigurationError, OAuthError
 from ..protocol.grants import Grant
 from ..token import Token
-from ..value import check_number
+from ..value import check_flags, check_number
 from .key import called_key, check_key_argument, checked_key
 from .source import Login, Refusal, TokenSource
 
@@ -30,9 +29,6 @@ __all__ = ("Tokens",)
 GrantOfKey = Callable[[str], "Grant | Login | Awaitable[Grant | Login]"]
 
 _NEEDS_A_GRANT: Final = "grant must be a grant such as ClientCredentials(), a Login, or a function of the key that returns one"
-
-
-_log = logging.getLogger("aiohttp_oauth_middleware")
 
 
 class Tokens:
@@ -50,6 +46,8 @@ class Tokens:
     :param key: whose token it is: a string, or a callable that returns one, such as a ContextVar's ``get``. One that raises
         LookupError or returns None is a ConfigurationError, never somebody else's token.
     :param leeway: seconds before its expiry at which a token is renewed, at most 20 % of its lifetime.
+    :param background_refresh: whether a token that is due is still served while a new one is fetched, so that no request waits
+        for that. It is started by a request, never by a timer: a token that nobody asks for expires.
     :param cache_size: how many keys are kept in memory besides the store.
     :param shutdown_grace: seconds for which the end of the loop waits for an answer that is under way.
     :param on_token: called with the token and its key after it was stored; a notification, whose failure is logged. It may be
@@ -66,6 +64,7 @@ class Tokens:
         store: TokenStore | None = None,
         key: str | Callable[[], str] = "default",
         leeway: float = 60.0,
+        background_refresh: bool = False,
         cache_size: int = 10_000,
         shutdown_grace: float = 5.0,
         on_token: Callable[[Token, str], Awaitable[None] | None] | None = None,
@@ -85,6 +84,7 @@ class Tokens:
             )
         check_key_argument("Tokens", key)
         check_number("Tokens: leeway", leeway, "seconds")
+        check_flags("Tokens", background_refresh=background_refresh)
         check_number("Tokens: cache_size", cache_size, "keys", least=1)
         check_number("Tokens: shutdown_grace", shutdown_grace, "seconds")
         for name, hook in (("on_token", on_token), ("on_event", on_event)):
@@ -117,6 +117,7 @@ class Tokens:
             how=self._how,
             resource=tuple(getattr(grant, "resource", ())),
             leeway=float(leeway),
+            background_refresh=background_refresh,
             shutdown_grace=float(shutdown_grace),
             events=Events(on_event),
             on_token=on_token,
@@ -199,22 +200,25 @@ class Tokens:
 
     async def keys(self) -> AsyncIterator[str]:
         """The keys of this client's users who have a token in the store."""
-        from .state import State
+        from .records import keys_with_token  # for whoever administers, and few requests do
 
-        try:
-            async for store_key in self._store.keys():
-                if (record := await self._store.load(store_key)) is not None:
-                    try:
-                        state = State.from_body(record.body)
-                    except StoreCorrupted as error:
-                        _log.warning("keys() passes over a record: %s", error)
-                        continue
-                    if state.owner == self._common.owner and state.kind == "ok" and state.token is not None:
-                        yield record.key_label
-        except OAuthError:
-            raise
-        except Exception as error:
-            raise StoreError(f"the token store raised {type(error).__name__}") from error
+        async for key in keys_with_token(self._store, self._common.owner):
+            yield key
+
+    async def clean_up(self, *, older_than: float) -> int:
+        """Delete from the store what has been of no use for long: users of this client who signed out, whose refresh token was
+        refused, or whose token has expired and can't be renewed.
+
+        Whoever signed out and is deleted is as one who never was there: a grant that needs nobody earns a token again.
+
+        :param older_than: for how many seconds.
+        :return: how many records that were.
+        :raises StoreError: the store failed.
+        """
+        check_number("Tokens.clean_up: older_than", older_than, "seconds")
+        from .records import delete_dead
+
+        return await delete_dead(self._store, self._common.owner, before=self.client.clock.time() - older_than)
 
     async def aclose(self) -> None:
         """Wait for the renewals that are under way on this loop, end its logins, release the store. The tokens stay in it."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from weakref import WeakSet
 
 from ..errors import StoreLockTimeout
 from .store import Lock, Record
@@ -35,6 +36,7 @@ class LocalLocks:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._locked: dict[str, _Held] = {}
+        _all.add(self)
 
     @asynccontextmanager
     async def lock(self, key: str, *, wait: float) -> AsyncIterator[Lock]:
@@ -59,6 +61,19 @@ class LocalLocks:
                 return False
             self._locked[key] = held
             return True
+
+
+_all: WeakSet[LocalLocks] = WeakSet()
+
+
+def _new_guards() -> None:
+    """In a forked child the thread that had a guard at that moment does not exist."""
+    for locks in list(_all):
+        locks._guard = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_guards)
 
 
 class MemoryStore(LocalLocks):

@@ -96,6 +96,11 @@ async def logout(request: web.Request) -> web.Response:
     return web.Response(text="You are signed out.")
 
 
+# [clean up]
+async def every_night() -> None:
+    await users.clean_up(older_than=90 * 86_400)
+
+
 # [end]
 def make_app() -> web.Application:
     app = web.Application(middlewares=[remember_user])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -23,7 +22,6 @@ from aiohttp_oauth_middleware import (
     ClientCredentials,
     LoginRequired,
     OAuthError,
-    Record,
     Refusal,
     Token,
     Tokens,
@@ -33,7 +31,7 @@ from aiohttp_oauth_middleware.protocol.challenge import Challenge
 from aiohttp_oauth_middleware.protocol.endpoint import EndpointResponse
 from aiohttp_oauth_middleware.sources.state import State
 from tests.clock import VirtualClock
-from tests.strict_server import LOST, DirectClient, SlowStore, StrictServer, oauth_error, turns
+from tests.strict_server import LOST, DirectClient, SlowStore, StrictServer, WatchedStore, oauth_error, turns
 
 API = URL("https://api.example/")
 FAULTS: dict[str, Callable[[], EndpointResponse | Exception | str]] = {
@@ -45,28 +43,6 @@ FAULTS: dict[str, Callable[[], EndpointResponse | Exception | str]] = {
     "refused": lambda: oauth_error("invalid_grant"),
     "invalid client": lambda: oauth_error("invalid_client", 401),
 }
-
-
-class WatchedStore(SlowStore):
-    """A store that remembers what was ever durable in it."""
-
-    def __init__(self, hops: Callable[[], int], server: StrictServer) -> None:
-        super().__init__(hops)
-        self.server = server
-        self.intents: Counter[str] = Counter()
-        self.version_of: dict[str, int] = {}
-        self.faults: list[str] = []
-
-    def durable(self, key: str, record: Record) -> None:
-        super().durable(key, record)
-        state = State.from_body(record.body)
-        refresh_token = state.token.refresh_token if state.token else None
-        if state.token is not None:
-            self.version_of.setdefault(state.token.access_token, record.version)
-        if refresh_token and state.pending is not None:
-            self.intents[refresh_token] += 1
-        if state.kind == "dead" and refresh_token not in self.server._refused:
-            self.faults.append("I7: a refresh token was declared dead that nobody had refused")
 
 
 class SingleFlight(RuleBasedStateMachine):

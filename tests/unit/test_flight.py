@@ -48,6 +48,20 @@ async def test_F_01_all_who_come_meanwhile_share_one_result_and_who_comes_later_
     assert await flights.join("key", work) == 2
 
 
+async def test_one_that_has_just_ended_is_not_for_those_who_come_before_it_is_off_the_board() -> None:
+    flights, later = Flights[int](), Work()
+    joined: list[asyncio.Future[int]] = []
+
+    async def work(flight: Flight[int]) -> int:
+        asyncio.get_running_loop().call_soon(lambda: joined.append(flights.join("key", later)))
+        return 7
+
+    assert await flights.join("key", work) == 7
+    later.gate.set()
+    assert await joined[0] == 1
+    assert await gone(flights)
+
+
 async def test_F_19_keys_fly_separately() -> None:
     flights, slow, quick = Flights[int](), Work(), Work()
     quick.gate.set()

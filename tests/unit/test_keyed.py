@@ -253,6 +253,19 @@ async def test_F_13_a_token_that_had_served_for_a_while_is_no_strike(clock: Virt
         token = better
 
 
+@pytest.mark.parametrize("refusal", [bare, expired])
+async def test_F_13_F_39_a_token_that_is_due_anyway_is_renewed_for_any_refusal_and_is_no_strike(
+    clock: VirtualClock, server: StrictServer, refusal: Callable[[Token], Refusal]
+) -> None:
+    server.lifetime = 1.0
+    tokens = Tokens(DirectClient(server), ClientCredentials())
+    for _ in range(10):
+        token = await tokens.token()
+        clock.advance(0.9)  # on its way to the API
+        assert await tokens.token(refusal(token)) != token
+        clock.advance(1.0)
+
+
 async def test_F_13_a_refused_token_is_not_served_again_while_its_renewal_fails(
     clock: VirtualClock, server: StrictServer
 ) -> None:

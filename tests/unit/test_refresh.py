@@ -63,6 +63,7 @@ class Bench:
         self.budget = 30.0
         self.refusals_before_latch = 1
         self.shutdown_grace = 5.0
+        self.unwritten: tuple[Token, int] | None = None
         self.renewal: Renewal
 
     async def obtain(self, grant: Grant | None, previous: Token | None) -> Token:
@@ -101,6 +102,7 @@ class Bench:
             shutdown_grace=self.shutdown_grace,
             refusals_before_latch=self.refusals_before_latch,
             publish=self.published.append,
+            unwritten=self.unwritten,
             chance=self.chance,
         )
         return await self.renewal.run(seen, fresh=fresh, usable=usable, tries=tries, anew=anew, heed_cooldown=heed_cooldown)
@@ -704,6 +706,32 @@ async def test_F_50_a_store_that_stays_broken_costs_the_record_but_not_the_token
     assert max(bench.clock.slept) == 5.0
     assert bench.events()[-1] == "store_write_failed"
     assert bench.state().pending is not None
+
+
+async def test_F_50_P0_what_the_store_would_not_take_is_what_is_renewed_next_and_not_what_it_replaced() -> None:
+    bench = Bench(NEW, NEWER)
+    bench.put(State(token=OLD))
+    store = faulty(bench, lambda number: number >= 3)
+    assert await bench.run(OLD) == NEW
+    unwritten = bench.renewal.unwritten
+    assert unwritten == (NEW, 2)
+    for mended in (lambda number: number == len(store.calls) - 1 and store.calls[-1] == "save", lambda number: False):
+        store.failing = mended
+        bench.unwritten = unwritten
+        with contextlib.suppress(OSError):
+            assert await bench.run(NEW) == NEWER
+        unwritten = bench.renewal.unwritten
+    assert bench.sent == ["r1", "r2"]
+    assert bench.state() == State(owner="owner", token=NEWER)
+    assert unwritten is None
+
+
+async def test_F_50_what_the_store_would_not_take_does_not_count_where_somebody_wrote_meanwhile() -> None:
+    bench = Bench(NEWER)
+    bench.put(State(token=NEW))
+    bench.unwritten = (OLD, 7)
+    assert await bench.run(OLD, fresh=lambda token: False) == NEWER
+    assert bench.sent == ["r2"]
 
 
 async def test_F_50_where_a_failure_cannot_be_noted_the_caller_still_learns_the_cause() -> None:

@@ -13,7 +13,9 @@ from aiohttp_oauth_middleware import StoreCorrupted, Token
 from aiohttp_oauth_middleware.sources.state import Pending, State
 
 TOKEN = Token("access", refresh_token="refresh", expires_at=7.0, obtained_at=5.0, scope="a b", extra={"team": "x"})
-WHOLE = State("dead", owner="o", token=TOKEN, pending=Pending(3.0, "host:1"), cooldown_until=9.0, failures=2, refusals=1)
+WHOLE = State(
+    "dead", owner="o", token=TOKEN, pending=Pending(3.0, "host:1"), cooldown_until=9.0, failures=2, refusals=1, since=8.0
+)
 
 
 @pytest.mark.parametrize("state", [State(), WHOLE, State("signed_out", owner="o"), State(refusals=1)], ids=lambda s: s.kind)
@@ -76,6 +78,25 @@ def test_F_51_what_cannot_be_read_is_StoreCorrupted(body: bytes) -> None:
 def test_a_cool_down_that_is_no_number_counts_as_none() -> None:
     assert State.from_body(changed(cooldown_until="soon")).cooldown_until == 0.0
     assert State.from_body(changed(cooldown_until=None)).cooldown_until == 0.0
+
+
+@pytest.mark.parametrize(
+    ("state", "moment"),
+    [
+        (State(), None),
+        (State(token=TOKEN), None),
+        (State(token=TOKEN.replace(refresh_token=None)), 7.0),
+        (State(token=TOKEN.replace(refresh_token=None), pending=Pending(3.0)), None),
+        (State(token=TOKEN.replace(refresh_token=None, expires_at=None)), None),
+        (State("dead", token=TOKEN, since=6.0), 7.0),
+        (State("dead", token=TOKEN, since=8.0), 8.0),
+        (State("dead", token=TOKEN), 7.0),
+        (State("signed_out", since=8.0), 8.0),
+        (State("signed_out"), None),
+    ],
+)
+def test_since_when_nothing_in_it_can_be_of_use(state: State, moment: float | None) -> None:
+    assert state.dead_since == moment
 
 
 CUT_SHORT = Token("CANARY-access", refresh_token="CANARY-refresh", extra={"id_token": "CANARY-id"})

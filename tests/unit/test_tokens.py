@@ -22,6 +22,7 @@ from aiohttp_oauth_middleware import (
     Refusal,
     Secret,
     ServerMetadata,
+    StoreError,
     Token,
     Tokens,
     TokenSource,
@@ -32,7 +33,7 @@ from aiohttp_oauth_middleware.protocol.challenge import Challenge
 from aiohttp_oauth_middleware.protocol.password import Password
 from aiohttp_oauth_middleware.sources.source import Login
 from tests.clock import VirtualClock
-from tests.strict_server import DirectClient, StrictServer, all_of, turns
+from tests.strict_server import DirectClient, FaultyStore, StrictServer, all_of, turns
 
 
 @pytest.fixture
@@ -306,8 +307,79 @@ async def test_keys_are_those_who_have_a_token_and_vanishing_records_are_passed_
     assert await all_of(tokens.keys()) == ["alice"]
     store._records["x"] = Record(1, "mallory", b"garbage")
     assert await all_of(tokens.keys()) == ["alice"], "one record that can't be read hides nobody else"
-    assert "passes over a record" in caplog.text
+    assert "a record is passed over" in caplog.text
     assert "garbage" not in caplog.text
+
+
+async def test_clean_up_deletes_what_has_been_of_no_use_for_long_and_nothing_else(
+    server: StrictServer, client: DirectClient, clock: VirtualClock
+) -> None:
+    store = MemoryStore()
+    tokens, others = Tokens(client, store=store), Tokens(DirectClient(server, issuer="https://other.example"), store=store)
+    for key in ("alive", "refused", "signed out", "again"):
+        await tokens.save(server.sign_in(), key=key)
+    for key in ("expired", "unknown"):
+        await tokens.save(server.sign_in().replace(refresh_token=None), key=key)
+    await tokens.save(Token("a", expires_at=None), key="for ever")
+    await others.save(server.sign_in().replace(refresh_token=None), key="another client's")
+    store._records["x"] = Record(1, "mallory", b"garbage")
+    clock.advance(3600.0)
+    await tokens.for_key("alive").token()
+    server.end_sign_ins()
+    for key in ("refused", "again"):
+        with pytest.raises(LoginRequired):
+            await tokens.for_key(key).token()
+    for key in ("signed out", "again"):
+        await tokens.revoke(key=key)
+    assert len(store._records) == 9
+    clock.advance(86_400.0)
+    assert await tokens.clean_up(older_than=86_400.0) == 0
+    await tokens.save(server.sign_in(), key="again")
+    clock.advance(1.0)
+    assert await tokens.clean_up(older_than=86_400.0) == 4
+    assert {record.key_label for record in store._records.values()} == {
+        "alive",
+        "again",
+        "for ever",
+        "another client's",
+        "mallory",
+    }
+    assert await tokens.clean_up(older_than=0.0) == 0
+    for key in ("refused", "signed out", "expired"):
+        with pytest.raises(LoginRequired):
+            await tokens.for_key(key).token()
+    assert await tokens.for_key("again").token() is not None
+
+
+async def test_clean_up_leaves_whoever_signs_in_at_that_moment(
+    server: StrictServer, client: DirectClient, clock: VirtualClock
+) -> None:
+    class Meanwhile(MemoryStore):
+        async def delete(self, key: str, *, expected: int | None = None) -> bool:
+            await Tokens(client, store=self, key="alice").save(server.sign_in())
+            return await super().delete(key, expected=expected)
+
+    tokens = Tokens(client, store=Meanwhile(), key="alice")
+    await tokens.save(server.sign_in())
+    await tokens.revoke()
+    clock.advance(10.0)
+    assert await tokens.clean_up(older_than=1.0) == 0
+    assert server.accepts((await tokens.token()).access_token)
+
+
+async def test_clean_up_says_what_it_needs_and_what_fails(
+    client: DirectClient, server: StrictServer, clock: VirtualClock
+) -> None:
+    store = FaultyStore()
+    tokens = Tokens(client, store=store)
+    with pytest.raises(ConfigurationError, match="older_than"):
+        await tokens.clean_up(older_than=-1.0)
+    await tokens.save(server.sign_in())
+    await tokens.revoke()
+    clock.advance(10.0)
+    store.failing = lambda number: store.calls[-1] == "delete"
+    with pytest.raises(StoreError, match="OSError"):
+        await tokens.clean_up(older_than=1.0)
 
 
 # Grants that depend on the key.
