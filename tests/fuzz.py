@@ -6,17 +6,33 @@ and then, sometimes, spoils the bytes. Every case is reproducible from its seed 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Final
+from urllib.parse import quote
 
-from aiohttp_oauth_middleware.errors import DiscoveryError, ErrorResponse, OAuthError, TokenResponseError, TokenUnavailable
+from multidict import MultiDict
+
+from aiohttp_oauth_middleware.errors import (
+    AccessDenied,
+    CallbackError,
+    DiscoveryError,
+    ErrorResponse,
+    OAuthError,
+    TokenResponseError,
+    TokenUnavailable,
+)
+from aiohttp_oauth_middleware.oauth1.client import OAuth1Client
+from aiohttp_oauth_middleware.oauth1.responses import clock_offset, parse_credentials, problem_in
+from aiohttp_oauth_middleware.oauth1.token import OAuth1Token
 from aiohttp_oauth_middleware.protocol.challenge import Challenge, parse_challenges
 from aiohttp_oauth_middleware.protocol.endpoint import EndpointResponse
 from aiohttp_oauth_middleware.protocol.metadata import ServerMetadata, parse_metadata
@@ -24,6 +40,7 @@ from aiohttp_oauth_middleware.protocol.quirks import Quirks
 from aiohttp_oauth_middleware.protocol.token_response import parse_object, parse_token_response
 from aiohttp_oauth_middleware.token import Token
 from aiohttp_oauth_middleware.urls import absolute_url
+from tests.oauth1 import at_random
 
 __all__ = ("KINDS", "cases", "check_challenge", "check_metadata", "check_token_response", "resident", "run")
 
@@ -31,6 +48,7 @@ NOW: Final = 1_700_000_000.0
 ISSUER: Final = "https://as.example/tenant"
 SECRETS: Final = ("CANARY-refresh-token", "CANARY-client-secret")
 MOST_MEMORY: Final = 2 * 1024 * 1024
+PROCESSES: Final = 8
 
 B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*\Z")
 VSCHAR: Final = re.compile(r"[\x21-\x7e]+\Z")
@@ -419,6 +437,160 @@ def check_metadata(body: bytes) -> ServerMetadata | None:
     return metadata
 
 
+# --- OAuth 1 ------------------------------------------------------------------------------------------------------------
+
+OAUTH1_SECRETS: Final = ("CANARY-verifier", "CANARY secret&+ü", "CANARY-token")
+ECHOES: Final = tuple(echo for one in OAUTH1_SECRETS for echo in (one, quote(one, safe="~"), quote(quote(one, safe="~"))))
+OAUTH1_NAMES: Final = (
+    *("oauth_token", "oauth_token_secret", "oauth_callback_confirmed", "oauth_session_handle", "oauth_expires_in"),
+    *("oauth_authorization_expires_in", "expires_at", "session_expires_at", "user_id", "extra", "self", "", "oauth_verifier"),
+    *("oauth_problem", "oauth_problem_advice", "oauth_parameters_absent", "oauth_acceptable_timestamps", "denied"),
+)
+PROBLEMS: Final = (
+    *("timestamp_refused", "token_expired", "parameter_absent", "nonce_used", "user_refused", "%74oken_rejected", "", "\x00"),
+    *ECHOES,
+)
+RANGES: Final = (
+    *("1699996400-1700003600", "0-0", "9-1", "-", "1-", "-1", "1e9-2e9", "٣-٤", "9" * 15 + "-" + "9" * 15, "9" * 40 + "-1"),
+    *("1700000000%2D1700007200", "²-³", "1_0-2_0", " 1-2", "+1-+2", "1-2-3", "0x1-0x2"),
+)
+DATES: Final = (
+    *("Tue, 14 Nov 2023 23:13:20 GMT", "Tue, 14 Nov 2023 22:13:20 -0000", "Tue, 14 Nov 2023 22:13:20", "14 Nov 23 22:13 +9999"),
+    *(
+        "Mon, 01 Jan 0001 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+        "Thu, 1 Jan 1970 0:0 GMT",
+    ),
+    *(
+        "Tue, 99 Nov 2023 22:13:20 GMT",
+        "Tue, 14 Nov 2023 22:13:20 +99999999999",
+        "١٤ Nov 2023",
+        "",
+        "soon",
+        "\x00",
+        "1700000000",
+    ),
+    *(
+        "Tuesday, 14-Nov-23 22:13:20 GMT",
+        "Tue Nov 14 22:13:20 2023",
+        "2023-11-14T22:13:20Z",
+        "Tue, 14 Nov 20233 22:13:20 GMT",
+        "," * 50,
+    ),
+)
+
+
+def oauth1_challenge(random: Random) -> str:
+    choice, chance = random.choice, random.random
+    if chance() < 0.3:
+        return " ".join(challenge_fields(random))
+    parts = [f'oauth_problem="{choice(PROBLEMS)}"', f'oauth_acceptable_timestamps="{choice(RANGES)}"']
+    parts += [f'{choice(OAUTH1_NAMES)}="{choice(ECHOES + PLAIN)}"' for _ in range(int(chance() * 3))]
+    random.shuffle(parts)
+    return f"{choice(('OAuth', 'oauth', 'Basic'))} {', '.join(parts[: 1 + int(chance() * 4)])}"
+
+
+def oauth1_answer(random: Random) -> EndpointResponse:
+    choice, chance = random.choice, random.random
+    members = {
+        "oauth_token": '"hh5s93j4hdidpola"',
+        "oauth_token_secret": '"hdhd0244k9j7ao03"',
+        "oauth_callback_confirmed": "true",
+    }
+    if chance() < 0.15:
+        members = {"oauth_problem": f'"{choice(PROBLEMS)}"'}
+    for _ in range(int(chance() * 4)):
+        members[choice(OAUTH1_NAMES)] = choice(VALUES) if chance() < 0.8 else f'"{choice(ECHOES)}"'
+    if chance() < 0.2:
+        members.pop(choice(OAUTH1_NAMES), None)
+    if chance() < 0.6:
+        text = "&".join(f"{name}={value.strip(chr(34))}" for name, value in members.items())
+    else:
+        text = "{" + ", ".join(f'"{name}": {value}' for name, value in members.items()) + "}"
+    body = text.encode("utf-8", "surrogatepass")
+    name, value = choice(HEADERS) if chance() < 0.7 else ("WWW-Authenticate", oauth1_challenge(random))
+    return EndpointResponse(
+        choice(STATUSES), {"Content-Type": choice(TYPES), name: value}, spoilt(body, random) if chance() < 0.15 else body
+    )
+
+
+def check_oauth1_answer(response: EndpointResponse) -> OAuth1Token | OAuthError:
+    """Parse, and look whether what comes out is a token that can sign, or one of our errors without a secret."""
+    try:
+        token = parse_credentials(response, endpoint="the endpoint", sent_at=NOW, secrets=OAUTH1_SECRETS)
+    except OAuthError as error:
+        assert isinstance(error, TokenResponseError | TokenUnavailable | ErrorResponse), repr(error)
+        shown = str(error)
+        if isinstance(error, ErrorResponse):
+            assert len(error.error) <= 100
+            assert len(error.error_description or "") <= 200
+            shown += error.error + (error.error_description or "")
+        assert PRINTABLE.match(shown), shown
+        assert not any(echo in shown for echo in ECHOES), shown
+        assert error.retry_after is None or 0 <= error.retry_after <= 300
+        return error
+    assert 200 <= response.status < 300
+    assert token.oauth_token
+    assert (token.oauth_token + token.oauth_token_secret + (token.oauth_session_handle or "")).isprintable()
+    assert OAuth1Token.from_json(token.to_json()) == token
+    return token
+
+
+def oauth1_refusal(random: Random) -> tuple[int, list[str], str | None]:
+    date: str | None = random.choice(DATES)
+    if date and random.random() < 0.3:
+        date = spoilt(date.encode(), random).decode("latin-1")
+    fields = [oauth1_challenge(random) for _ in range(int(random.random() * 3))]
+    return random.choice((400, 401, 401, 403)), fields, date if random.random() < 0.9 else None
+
+
+def check_oauth1_refusal(status: int, fields: list[str], date: str | None) -> float | None:
+    problem = problem_in(fields)
+    assert all(name == name.lower() and isinstance(value, str) for name, value in problem.items())
+    offset = clock_offset(status, problem, date, now=NOW)
+    # RFC 5849 section 3.3: "The timestamp value MUST be a positive integer."
+    assert offset is None or re.fullmatch("[1-9][0-9]{0,10}", str(int(NOW + offset)))
+    return offset
+
+
+def oauth1_callback(random: Random) -> str | Mapping[str, str]:
+    choice, chance = random.choice, random.random
+    pairs = [("oauth_token", OAUTH1_SECRETS[2]), ("oauth_verifier", OAUTH1_SECRETS[0])]
+    for _ in range(int(chance() * 3)):
+        name, value = choice(OAUTH1_NAMES), choice(PLAIN + PROBLEMS + ECHOES)
+        if chance() < 0.7:
+            pairs = [pair for pair in pairs if pair[0] != name]
+        pairs.append((name, value))
+    if chance() < 0.3:
+        return MultiDict(pairs) if chance() < 0.7 else dict(pairs)
+    text = "&".join(f"{name}={value}" for name, value in pairs)
+    if chance() < 0.1:
+        text = spoilt(text.encode("utf-8", "surrogatepass"), random).decode("utf-8", "replace")
+    return (
+        choice(("", "https://app.example/cb?", "/cb?x=1&", "https://app.example/cb?"))
+        + text
+        + choice(("", "#", "#oauth_token=x"))
+    )
+
+
+def check_oauth1_callback(callback: str | Mapping[str, str]) -> str | OAuthError:
+    try:
+        verifier = _OAUTH1_CLIENT.parse_authorization_response(callback, OAUTH1_SECRETS[2])
+    except OAuthError as error:
+        assert isinstance(error, CallbackError | AccessDenied), repr(error)
+        shown = str(error) + getattr(error, "error", "")
+        assert PRINTABLE.match(shown), shown
+        assert OAUTH1_SECRETS[2] not in shown, shown
+        return error
+    assert verifier
+    assert verifier.isprintable()
+    return verifier
+
+
+_OAUTH1_CLIENT: Final = OAuth1Client("app")
+
+
 # --- Running ------------------------------------------------------------------------------------------------------------
 
 
@@ -458,6 +630,9 @@ KINDS: Final[dict[str, Callable[[Random], object]]] = {
     "token answers": lambda random: check_token_response(*token_response(random)),
     "challenges": lambda random: check_challenge(challenge_fields(random)),
     "metadata documents": lambda random: check_metadata(metadata_document(random)),
+    "OAuth 1 answers": lambda random: check_oauth1_answer(oauth1_answer(random)),
+    "OAuth 1 refusals": lambda random: check_oauth1_refusal(*oauth1_refusal(random)),
+    "OAuth 1 callbacks": lambda random: check_oauth1_callback(oauth1_callback(random)),
 }
 
 
@@ -483,7 +658,7 @@ def run(kind: str, count: int, seed: int = 1) -> tuple[int, int]:
         except BaseException as error:
             error.add_note(f"case {number} of seed {seed} of the {kind}")
             raise
-        accepted += isinstance(outcome, Token | ServerMetadata) or (isinstance(outcome, tuple) and bool(outcome))
+        accepted += bool(outcome) and not isinstance(outcome, OAuthError)
     return accepted, max(0, resident() - before) if before else 0
 
 
@@ -503,9 +678,24 @@ def main(arguments: list[str]) -> int:
         start = time.perf_counter()
         accepted, growth = run(kind, count, seed)
         failed |= growth >= MOST_MEMORY
-        report: dict[str, Any] = {"kind": kind, "cases": count, "accepted": accepted, "growth": growth}
-        print(json.dumps(report | {"seconds": round(time.perf_counter() - start, 1)}), flush=True)
+        report(start, kind=kind, cases=count, accepted=accepted, growth=growth)
+    for kind, methods, share in (
+        ("requests", at_random.BY_SECRETS, count),
+        ("requests by RSA", at_random.BY_RSA, count * 9 // 100),
+    ):
+        start = time.perf_counter()
+        judged = asyncio.run(at_random.run(methods, share, seed))
+        verified = sum(times for way, times in judged.items() if way[3])
+        report(start, kind=f"OAuth 1 {kind}", cases=judged.total(), accepted=verified)
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "tests.oauth1.nonces", str(PROCESSES), str(count)]
+    made, repeated = map(int, subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split())
+    report(start, kind="OAuth 1 nonces", cases=made, repeated=repeated)
     return failed
+
+
+def report(start: float, **findings: object) -> None:
+    print(json.dumps(findings | {"seconds": round(time.perf_counter() - start, 1)}), flush=True)
 
 
 if __name__ == "__main__":

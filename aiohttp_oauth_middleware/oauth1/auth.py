@@ -127,8 +127,9 @@ class OAuth1Auth:
             return True
         if "oauth_signature=" in request.url.raw_query_string:
             return True
-        body = request.body
-        return placement == "form" and isinstance(body, BytesPayload) and b"oauth_signature=" in bytes(body._value)
+        if placement != "form" or not isinstance(body := request.body, BytesPayload):
+            return False
+        return b"oauth_signature=" in bytes(body._value)
 
     async def _send(
         self, request: ClientRequest, handler: ClientHandlerType, token: OAuth1Token | None, offset: float
@@ -174,19 +175,17 @@ class OAuth1Auth:
             finally:
                 # ClientResponseError's repr would print it, and a retry middleware outside of us hand it back as the user's.
                 request.headers.popall(hdrs.AUTHORIZATION, None)
-        added = "&".join([f"{name}={value}" for name, value in parameters])
-        del parameters
         if client.placement == "query":
             url = request.url
-            request.url = URL(f"{url}{'&' if url.raw_query_string else '?'}{added}", encoded=True)
-            del added
+            request.url = URL(f"{url}{'&' if url.raw_query_string else '?'}{parameters}", encoded=True)
+            del parameters
             try:
                 return await handler(request)
             finally:
                 request.url = url
         label = request.headers.get(hdrs.CONTENT_TYPE)
-        await replace_form(request, form + (b"&" if form else b"") + added.encode())
-        del added, form
+        await replace_form(request, form + (b"&" if form else b"") + parameters.encode())
+        del parameters, form
         try:
             return await handler(request)
         finally:

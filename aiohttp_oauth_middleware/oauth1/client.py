@@ -217,7 +217,7 @@ class OAuth1Client:
             parameters = _parameters_of_callback(callback)
         finally:
             del request_token, callback  # a traceback that shows locals shall show neither
-        problem = clean(parameters.get("oauth_problem"), limit=100)
+        problem = clean(parameters.get("oauth_problem"), (pending.reveal(), parameters.get("oauth_verifier", "")), 100)
         denied = "denied" in parameters  # X, formerly Twitter, names the token so
         token = parameters.get("oauth_token", parameters.get("denied"))
         verifier = Secret(parameters.get("oauth_verifier", ""))
@@ -415,12 +415,12 @@ class OAuth1Client:
         if self.placement == "header":
             request.headers["Authorization"] = Secret(authorization_header(parameters, self.realm))
         elif self.placement == "query":
-            request.url = _with_query(url, "&".join([f"{name}={value}" for name, value in parameters]))
+            request.url = _with_query(url, parameters)
         else:
-            request.form += [(name, Secret(unquote(value))) for name, value in parameters]
+            request.form += [(name, Secret(value)) for name, value in parse_qsl(parameters, keep_blank_values=True)]
         if request.form:
             request.headers["Content-Type"] = _FORM
-        signature = parameters[-1][1]
+        signature = parameters.rpartition("=")[2]
         # Both as they were sent and as the server understands them; those of PLAINTEXT are the shared secrets.
         told = [*(value.reveal() for name, value in pairs if name != "oauth_callback")]
         parts = unquote(signature).split("&")
@@ -431,7 +431,7 @@ class OAuth1Client:
         # A verifier and a session handle may be good for one request: whoever asks again gets the answer that is there. Without
         # a token nothing is spent but the nonce, which no request has twice.
         spent = [url, self.client_id, *(value for _, value in ours)]
-        spent.append(token.oauth_token if token is not None else dict(parameters)["oauth_nonce"])
+        spent.append(token.oauth_token if token is not None else dict(parse_qsl(parameters))["oauth_nonce"])
         request.spends = hashlib.sha256("\0".join(spent).encode("utf-8", "surrogatepass")).hexdigest()
         return request
 

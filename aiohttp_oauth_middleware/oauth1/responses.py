@@ -26,12 +26,15 @@ from ..errors import (
 from ..protocol.challenge import parse_challenges
 from ..protocol.endpoint import EndpointResponse
 from ..protocol.token_response import parse_object, retry_after
+from .signature import encode
 from .token import OAuth1Token
 
 __all__ = ("clock_offset", "parse_credentials", "problem_in", "problem_of")
 
 # A clock that is further off than this may be why a request was refused, in seconds.
 SKEW: Final = 60.0
+# No clock is in the year 5138, and none is told that it is.
+LATEST: Final = 1e11
 
 _CLASSES: Final[Mapping[str, type[ErrorResponse]]] = {
     **dict.fromkeys(
@@ -61,9 +64,9 @@ def clock_offset(status: int, problem: Mapping[str, str], date: str | None, *, n
     refused = problem.get("oauth_problem") == _TIMESTAMP_REFUSED
     if not refused and status != 401:
         return None
-    moment = _middle_of(problem.get("oauth_acceptable_timestamps")) if refused else None
-    if moment is None:
-        moment = _epoch_of(date)
+    moments = (_middle_of(problem.get("oauth_acceptable_timestamps")) if refused else None, _epoch_of(date))
+    # RFC 5849 section 3.3: "The timestamp value MUST be a positive integer."
+    moment = next((one for one in moments if one is not None and 1 <= one < LATEST), None)
     if moment is None:
         return None
     offset = moment - now
@@ -109,6 +112,8 @@ def parse_credentials(response: EndpointResponse, *, endpoint: str, sent_at: flo
         wait = retry_after(response.headers.get("retry-after"), sent_at)
         raise TokenUnavailable(f"{endpoint} answered {status}; it may pass", retry_after=wait, maybe_spent=True)
     if problem or 400 <= status < 500:
+        # An echo may be encoded once, or twice: what is signed holds it so.
+        secrets = [form for one in secrets for form in (one, encode(one), encode(encode(one)))]
         name = clean(problem.get("oauth_problem"), secrets, 100)
         raise _CLASSES.get(name, InvalidClient if status == 401 and not name else ErrorResponse)(
             f"{endpoint} answered {status}{f' {name}' if name else ''}",

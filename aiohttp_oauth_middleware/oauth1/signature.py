@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 from binascii import b2a_base64
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
@@ -43,8 +43,8 @@ _HTTP: Final = {"ws": "http", "wss": "https"}
 _ODD_ESCAPE: Final = re.compile(r"%(?!2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[B-DF]|[0189A-F][0-9A-F])(?:[0-9A-Fa-f]{2})?")
 _ESCAPES: Final = [(b"%c" % byte, b"%%%02X" % byte) for byte in range(256)]
 _ENCODED: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%&="
-# A URI, a token and Base64 have but these; five replacements are faster than quote().
-_find_unusual: Final = re.compile(r"[^A-Za-z0-9\-._~%:/+=]").search
+# A URI, a token, Base64 and joined secrets have but these; six replacements are faster than quote().
+_find_unusual: Final = re.compile(r"[^A-Za-z0-9\-._~%:/+=&]").search
 _NAME: Final = r"[\x21\x23-\x5b\x5d-\x7e]+\Z"
 
 
@@ -59,7 +59,7 @@ def encode(text: str) -> str:
     if _find_unusual(text):
         return quote(text, safe="~")
     text = text.replace("%", "%25").replace(":", "%3A").replace("/", "%2F")
-    return text.replace("+", "%2B").replace("=", "%3D")
+    return text.replace("+", "%2B").replace("=", "%3D").replace("&", "%26")
 
 
 # For URIs, names and identifiers, which come back at the next request; not for secrets, which it would keep.
@@ -83,23 +83,25 @@ def _rewrite(found: re.Match[str]) -> str:
     return _rewritten(found[0])
 
 
-def parameters_of(text: str | bytes) -> list[tuple[str, str]]:
+def parameters_of(text: str | bytes) -> str:
     """The parameters in a query or a form as it is sent, encoded anew; :rfc:`5849#section-3.4.1.3.1`.
 
+    Each is a name, ``=`` and a value, with ``&`` in between, as in all that is called *parameters* here.
+
     >>> parameters_of("a=x!y&a=x+y&c%40=&b")
-    [('a', 'x%21y'), ('a', 'x%20y'), ('c%40', ''), ('b', '')]
+    'a=x%21y&a=x%20y&c%40=&b='
     """
     if not text:
-        return []
+        return ""
     # What is no ASCII is encoded byte by byte, whatever it means. The input is form-encoded, where a plus is a space.
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     text = _ODD_ESCAPE.sub(_rewrite, _escaped(data.replace(b"+", b"%20")))
-    pairs = []
-    for part in text.split("&"):
-        if part:
-            name, _, value = part.partition("=")
-            pairs.append((name, value.replace("=", "%3D") if "=" in value else value))
-    return pairs
+    return "&".join([part if part.count("=") == 1 else _completed(part) for part in text.split("&") if part])
+
+
+def _completed(part: str) -> str:
+    name, _, value = part.partition("=")
+    return f"{name}={value.replace('=', '%3D')}"
 
 
 def base_string_uri(scheme: str, host: str, path: str) -> str:
@@ -116,13 +118,13 @@ def base_string_uri(scheme: str, host: str, path: str) -> str:
     return f"{scheme}://{host.lower().removesuffix(_DEFAULT_PORTS[scheme])}{path or '/'}"
 
 
-def base_string(method: str, uri: str, parameters: Iterable[tuple[str, str]]) -> str:
+def base_string(method: str, uri: str, parameters: str) -> str:
     """The signature base string; :rfc:`5849#section-3.4.1.1`.
 
     :param parameters: all of the request's, encoded, but for ``oauth_signature``.
     """
     # Section 3.4.1.3.2: sorted by name, then by value, after the encoding. A space sorts before all that is left there.
-    normalized = "&".join(sorted([f"{name} {value}" for name, value in parameters]))
+    normalized = "&".join(sorted(parameters.replace("=", " ").split("&")))
     # It holds but unreserved characters, escapes, and the two separators, so this is all that encoding it again means.
     normalized = normalized.replace("%", "%25").replace(" ", "%3D").replace("&", "%26")
     return f"{method.upper()}&{encode_again(uri)}&{normalized}"
@@ -142,11 +144,12 @@ def body_hash(body: bytes, hash_name: str) -> str:
     return _base64(hashlib.new(hash_name, body).digest())
 
 
-def authorization_header(parameters: Iterable[tuple[str, str]], realm: str | None = None) -> str:
+def authorization_header(parameters: str, realm: str | None = None) -> str:
     """The value of the ``Authorization`` field; :rfc:`5849#section-3.5.1`. *parameters* are encoded already."""
     # "The OPTIONAL "realm" parameter MAY be added", which no signature covers; it is a quoted string, and not encoded.
     start = f'OAuth realm="{realm}", ' if realm is not None else "OAuth "
-    return start + ", ".join([f'{name}="{value}"' for name, value in parameters])
+    quoted = parameters.replace("=", '="').replace("&", '", ')
+    return f'{start}{quoted}"'
 
 
 class SignatureMethod(Value):

@@ -98,7 +98,7 @@ class Signer:
         form: str | bytes = b"",
         protocol: Iterable[tuple[str, str]] = (),
         offset: float | None = None,
-    ) -> list[tuple[str, str]]:
+    ) -> str:
         """The protocol parameters of one request, encoded, the signature last; nonce and timestamp are new at every call.
 
         :param host: as in the ``Host`` field.
@@ -108,41 +108,39 @@ class Signer:
         """
         if offset is None:
             offset = self.clocks.offset(url)
-        parameters = [
-            ("oauth_consumer_key", self._encoded_id),
+        parameters = (
+            f"oauth_consumer_key={self._encoded_id}"
             # RFC 5849 section 3.3: "The nonce value MUST be unique across all requests with the same timestamp, client
             # credentials, and token combinations." 128 bits of the kernel's are, on both sides of a fork too.
-            ("oauth_nonce", os.urandom(16).hex()),
-            ("oauth_signature_method", self._encoded_name),
-            ("oauth_timestamp", str(int(self.clock.time() + offset))),
-        ]
-        others: list[tuple[str, str]] = []
-        text = token_secret = ""
+            f"&oauth_nonce={os.urandom(16).hex()}"
+            f"&oauth_signature_method={self._encoded_name}"
+            f"&oauth_timestamp={int(self.clock.time() + offset)}"
+        )
+        others = text = token_secret = ""
         try:
             if token is not None:
                 if not isinstance(token, OAuth1Token):
                     raise ConfigurationError("a request is signed for an OAuth1Token, and the source of tokens returned none")
-                parameters.append(("oauth_token", encode_again(token.oauth_token)))
+                parameters += f"&oauth_token={encode_again(token.oauth_token)}"
                 token_secret = token.oauth_token_secret
             if self._send_version:
-                parameters.append(("oauth_version", "1.0"))
+                parameters += "&oauth_version=1.0"
             for name, value in protocol:
-                parameters.append((encode_again(name), encode(value)))
-            others = parameters_of(url.raw_query_string)
-            if form:
-                others += parameters_of(form)
-            if clashing := {name for name, _ in others if name.startswith("oauth_")}:
-                _check_once({name for name, _ in parameters}, clashing)
-            text = base_string(method, base_string_uri(url.scheme, host, url.raw_path), parameters + others)
-            parameters.append(("oauth_signature", encode(await self._signature(text, token_secret))))
-            return parameters
+                parameters += f"&{encode_again(name)}={encode(value)}"
+            text = parameters
+            for sent in (url.raw_query_string, form):
+                if others := parameters_of(sent):
+                    _check_once(parameters, others)
+                    text += f"&{others}"
+            text = base_string(method, base_string_uri(url.scheme, host, url.raw_path), text)
+            return f"{parameters}&oauth_signature={encode(await self._signature(text, token_secret))}"
         except BaseException:
-            parameters.clear()
+            parameters = ""
             raise
         finally:
             # A traceback that shows locals shall show neither a secret nor what is sent along.
             del token, token_secret, text, others, form, protocol
-            name = value = ""
+            name = value = sent = ""
 
     async def _signature(self, text: str, token_secret: str) -> str:
         secret = self._client_secret
@@ -160,16 +158,24 @@ class Signer:
         except Exception as error:
             raise TokenUnavailable(f"the request could not be signed: a callable raised {type(error).__name__}") from error
         finally:
-            del text, token_secret, signature
+            del text, token_secret, secret, signature
         raise ConfigurationError(
             "OAuth1Client: client_secret or signature_method yielded what can't be: a secret must be text, and a signature "
             "a non-empty string of printable characters"
         )
 
 
-def _check_once(ours: set[str], others: set[str]) -> None:
+def _check_once(ours: str, others: str) -> None:
     # RFC 5849 section 3.1: "Each parameter MUST NOT appear more than once per request".
-    if twice := sorted(others & (ours | {"oauth_signature"})):
+    if "oauth_" not in others:
+        return
+    twice = min(_names(others) & (_names(ours) | {"oauth_signature"}), default=None)
+    del ours, others  # a traceback that shows locals shall not show the values
+    if twice is not None:
         raise ConfigurationError(
-            f"the request has a parameter {twice[0]} of its own, as the signature has (RFC 5849 section 3.1): take it out"
+            f"the request has a parameter {twice} of its own, as the signature has (RFC 5849 section 3.1): take it out"
         )
+
+
+def _names(parameters: str) -> set[str]:
+    return {parameter.partition("=")[0] for parameter in parameters.split("&")}

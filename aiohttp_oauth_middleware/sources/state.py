@@ -77,6 +77,11 @@ class State(Value):
             refusals=refusals,
         )
 
+    @property
+    def under_way(self) -> bool:
+        """Whether an intent was written, and since then neither a result nor a cool-down: its request may go on still."""
+        return self.pending is not None and not self.cooldown_until
+
     def to_body(self) -> bytes:
         """The record's bytes; :meth:`from_body` reads them."""
         data: dict[str, Any] = {"schema": SCHEMA, "state": self.kind, "owner": self.owner}

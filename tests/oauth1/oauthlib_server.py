@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
-from oauthlib.common import Request
+from oauthlib.common import Request, extract_params
 from oauthlib.oauth1 import RequestValidator, SignatureOnlyEndpoint
 from oauthlib.oauth1.rfc5849 import SIGNATURE_METHODS
 from yarl import URL
@@ -96,14 +96,15 @@ class OauthlibServer:
         return web.Response(status=200 if verified else 401, text=reason)
 
     def _verify(self, request: web.BaseRequest, body: bytes) -> tuple[bool | None, str]:
+        form = "application/x-www-form-urlencoded" in request.headers.get("Content-Type", "")
+        if form and extract_params(body.decode("latin-1")) is None:
+            # It would go on as if the form were empty.
+            return None, "oauthlib can't read the form"
         url = f"http://{request.headers['Host']}{request.raw_path}"
         try:
             verified, read = self._endpoint.validate_request(url, request.method, body.decode("latin-1"), dict(request.headers))
         except ValueError as error:
             return None, f"oauthlib can't read it: {error}"
-        if read is not None and read.body and read.decoded_body is None:
-            # It goes on as if the form were empty.
-            return None, "oauthlib can't read the form"
         if verified:
             self._validator.nonces.add(_nonce(read))
             return True, ""

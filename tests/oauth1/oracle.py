@@ -17,7 +17,7 @@ from tests.middleware.wire import Seen
 
 __all__ = (
     *("CLIENT_SECRET", "PROTOCOL", "TOKEN_SECRET", "in_header", "is_by_the_letter", "is_misread", "is_verified", "pairs"),
-    *("parameters", "verify"),
+    *("parameters", "verify", "verify_seen"),
 )
 
 CLIENT_SECRET = "c0nsumer s3cret&+ü"
@@ -30,6 +30,7 @@ PROTOCOL = frozenset(
 
 class _Validator(RequestValidator):  # type: ignore[misc, no-any-unimported]
     enforce_ssl = False
+    timestamp_lifetime = float("inf")
     client_key_length = nonce_length = access_token_length = (1, 200)
     safe_characters = set(map(chr, range(33, 127)))  # noqa: RUF012
     dummy_client = "nobody"
@@ -65,11 +66,15 @@ def is_verified(
 
 def is_by_the_letter(seen: Seen) -> bool:
     """The same for what oauthlib doesn't judge: a query that is no UTF-8, a lone percent sign, an ``oauth_`` name elsewhere."""
+    return verify_seen(seen, (CLIENT_SECRET, TOKEN_SECRET))
+
+
+def verify_seen(seen: Seen, secrets: tuple[str, str], rsa_key: RSAPublicKey | None = None) -> bool:
+    """As :func:`verify`, of a request with its signature in the header."""
     label = (seen.get("content-type") or "").partition(";")[0]
     form = bytes(seen.body) if label == "application/x-www-form-urlencoded" else b""
     (header,) = seen.authorization
-    host = seen.get("host") or ""
-    return verify(seen.method, "http", host, seen.target.encode("latin-1"), form, header, (CLIENT_SECRET, TOKEN_SECRET))
+    return verify(seen.method, "http", seen.get("host") or "", seen.target.encode("latin-1"), form, header, secrets, rsa_key)
 
 
 def verify(

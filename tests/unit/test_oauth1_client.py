@@ -69,11 +69,11 @@ async def check(
     """That *request* is signed, over all that arrived."""
     protocol = parameters_in(request)
     path, _, query = request.target.partition("?")
-    parameters = parameters_of(query) + parameters_of(request.body)
+    parameters = [part for sent in (query, request.body) if (part := parameters_of(sent))]
     if "authorization" in request.headers:
-        parameters += [(encode(name), encode(value)) for name, value in protocol.items()]
-    parameters = [pair for pair in parameters if pair[0] != "oauth_signature"]
-    text = base_string(request.method, f"http://127.0.0.1:{server.port}{path}", parameters)
+        parameters += [f"{encode(name)}={encode(value)}" for name, value in protocol.items()]
+    signed = "&".join(one for one in "&".join(parameters).split("&") if not one.startswith("oauth_signature="))
+    text = base_string(request.method, f"http://127.0.0.1:{server.port}{path}", signed)
     assert request.headers["host"] == f"127.0.0.1:{server.port}"
     assert protocol["oauth_signature"] == SIGNATURE_METHODS[protocol["oauth_signature_method"]].sign(
         text, client_secret, token_secret
@@ -899,6 +899,11 @@ def test_S_62_the_verifier_is_read_out_of_the_callback(callback: Any, token: OAu
         ("https://app/?oauth_problem=permission_denied", AccessDenied, "permission_denied"),
         ("https://app/?denied=temp/1", AccessDenied, "denied"),
         (f"https://app/?{BACK}&denied=", AccessDenied, "denied"),
+        (
+            "https://app/?oauth_problem=temp/1+CANARY-v&oauth_verifier=CANARY-v",
+            AccessDenied,
+            r"says \[redacted\] \[redacted\]$",
+        ),
         ("https://app/?oauth_problem=a%1B%5B31m%0A" + "x" * 500, AccessDenied, "a.*~"),
     ],
     ids=lambda value: str(value)[:60],

@@ -8,6 +8,7 @@ import pickle
 import time
 from email.utils import formatdate
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -268,6 +269,13 @@ def test_G_12_what_was_sent_is_taken_out_of_what_an_error_keeps() -> None:
     assert caught.value.error_description == "you said [redacted] [redacted]"
 
 
+def test_G_12_so_is_what_is_encoded_as_a_base_string_has_it() -> None:
+    once = quote("s3cret & ü", safe="~")
+    with pytest.raises(ErrorResponse) as caught:
+        parsed(response({"oauth_problem": once, "oauth_problem_advice": quote(once)}, 400), secrets=["s3cret & ü"])
+    assert (caught.value.error, caught.value.error_description) == ("[redacted]", "[redacted]")
+
+
 @pytest.mark.parametrize("length", [1000, 100_000])
 def test_what_a_server_says_at_length_is_cut_short(length: int) -> None:
     with pytest.raises(ErrorResponse) as caught:
@@ -362,6 +370,8 @@ REFUSED = {"oauth_problem": "timestamp_refused"}
                 "\xb2-\xb3",
                 "1 - 2",
                 f"1-{'9' * 40}",
+                f"{'9' * 15}-{'9' * 15}",
+                "0-0",
             )
         ),
         # Dates of every kind.
@@ -381,6 +391,7 @@ REFUSED = {"oauth_problem": "timestamp_refused"}
                 "Tue, 99 Nov 2023 23:13:20 GMT",
                 "Tue, 14 Nov 99999 23:13:20 GMT",
                 "Tue, 14 Nov 2023 23:13:20 +9999",
+                "Thu, 01 Jan 1970 00:00:00 GMT",
                 "\x00",
                 "," * 1000,
                 "9" * 5000,

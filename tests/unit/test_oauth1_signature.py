@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
 import json
 import os
 import string
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes
@@ -48,8 +50,13 @@ def uri_of(url: URL) -> str:
     return base_string_uri(url.scheme, url.host_port_subcomponent or "", url.raw_path)
 
 
-def normalized(parameters: list[tuple[str, str]]) -> str:
-    return "&".join(f"{name}={value}" for name, value in sorted(parameters))
+def pairs(parameters: str) -> list[tuple[str, str]]:
+    found = [part.split("=") for part in parameters.split("&") if part]
+    return [(name, value) for name, value in found]
+
+
+def joined(parameters: Iterable[tuple[str, str]]) -> str:
+    return "&".join(f"{name}={value}" for name, value in parameters)
 
 
 async def awaited(value: str | Awaitable[str]) -> str:
@@ -70,7 +77,7 @@ def test_S_63_text_is_encoded_as_the_vectors_have_it(case: dict[str, str]) -> No
 
 @pytest.mark.parametrize("case", vectors("normalize")["cases"], ids=lambda case: case["input"][:30])
 def test_S_63_parameters_are_normalized_as_the_vectors_have_it(case: dict[str, str]) -> None:
-    assert normalized(parameters_of(case["input"])) == case["normalized"]
+    assert joined(sorted(pairs(parameters_of(case["input"])))) == case["normalized"]
 
 
 @pytest.mark.parametrize("case", vectors("base-uri")["cases"], ids=lambda case: case["url"])
@@ -100,10 +107,10 @@ def test_S_63_the_hash_of_a_body_is_that_of_the_draft(case: dict[str, str]) -> N
 async def test_S_63_G_22_a_request_of_the_vectors_is_signed_as_they_say(case: dict[str, Any]) -> None:
     url, expected = URL(case["url"], encoded=True), case["expect"]
     protocol = [(encode(name), encode(value)) for name, value in case["oauth_params"].items()]
-    parameters = protocol + parameters_of(url.raw_query_string) + parameters_of(case.get("form_body", ""))
+    parameters = protocol + pairs(parameters_of(url.raw_query_string)) + pairs(parameters_of(case.get("form_body", "")))
     assert uri_of(url) == expected["base_string_uri"]
-    assert normalized(parameters) == expected["normalized_parameters"]
-    text = base_string(case["method"].lower(), uri_of(url), parameters)
+    assert joined(sorted(parameters)) == expected["normalized_parameters"]
+    text = base_string(case["method"].lower(), uri_of(url), joined(parameters))
     assert text == expected["base_string"]
     secrets = (case["client_secret"], case.get("token_secret", ""))
     assert signing_key(*secrets) == expected["key"]
@@ -111,7 +118,7 @@ async def test_S_63_G_22_a_request_of_the_vectors_is_signed_as_they_say(case: di
     signature = await awaited(method.sign(text, *secrets))
     assert signature == expected["signature"]
     if "authorization" in expected:
-        header = authorization_header(sorted([*protocol, ("oauth_signature", encode(signature))]), case.get("realm"))
+        header = authorization_header(joined(sorted([*protocol, ("oauth_signature", encode(signature))])), case.get("realm"))
         assert header == expected["authorization"]
 
 
@@ -147,23 +154,23 @@ def by_definition(data: bytes) -> list[tuple[str, str]]:
 def test_S_63_every_byte_is_read_as_urllib_reads_it(place: str) -> None:
     for byte in range(256):
         text = place.format(chr(byte))
-        assert parameters_of(text.encode("latin-1")) == as_urllib(text), text
+        assert pairs(parameters_of(text.encode("latin-1"))) == as_urllib(text), text
         if byte < 128:
-            assert parameters_of(text) == as_urllib(text), text
+            assert pairs(parameters_of(text)) == as_urllib(text), text
 
 
 def test_S_63_every_escape_is_read_as_urllib_reads_it() -> None:
     for byte in range(256):
         for written in (f"%{byte:02x}", f"%{byte:02X}", f"%{byte:02X}".swapcase(), f"%{f'{byte:02x}'.title()}"):
             for text in (f"n={written}", f"{written}=v", f"n=a{written}{written}b", f"n=%{written}", f"n={written}%"):
-                assert parameters_of(text) == as_urllib(text), text
+                assert pairs(parameters_of(text)) == as_urllib(text), text
 
 
 def test_S_63_whatever_follows_a_percent_sign_is_read_as_urllib_reads_it() -> None:
     for first in map(chr, range(128)):
         for second in map(chr, range(128)):
             text = f"n=%{first}{second}x"
-            assert parameters_of(text) == as_urllib(text), text
+            assert pairs(parameters_of(text)) == as_urllib(text), text
 
 
 @pytest.mark.parametrize(
@@ -207,13 +214,13 @@ def test_S_63_whatever_follows_a_percent_sign_is_read_as_urllib_reads_it() -> No
     ids=ascii,
 )
 def test_S_63_parameters_are_what_went_over_the_wire(text: str | bytes, expected: list[tuple[str, str]]) -> None:
-    assert parameters_of(text) == expected
+    assert pairs(parameters_of(text)) == expected
 
 
 @settings(deadline=None, max_examples=500)
 @given(st.binary(max_size=40) | st.text("ab%4fFe~+&=;ä \0", max_size=30).map(str.encode))
 def test_S_63_any_bytes_are_read_by_the_definition(data: bytes) -> None:
-    assert parameters_of(data) == by_definition(data)
+    assert pairs(parameters_of(data)) == by_definition(data)
 
 
 QUERY = st.text(string.ascii_letters + string.digits + "-._~!*'()$,;:@/?+=&%", max_size=40)
@@ -231,7 +238,8 @@ def test_S_63_G_22_a_base_string_is_the_one_that_oauthlib_makes(query: str, form
     except ValueError:
         return  # what it takes for malformed
     expected = theirs.signature_base_string("PUT", "https://api.example/p", theirs.normalize_parameters(collected))
-    assert base_string("PUT", "https://api.example/p", parameters_of(query) + parameters_of(form)) == expected
+    parameters = joined(pairs(parameters_of(query)) + pairs(parameters_of(form)))
+    assert base_string("PUT", "https://api.example/p", parameters) == expected
 
 
 @settings(deadline=None, max_examples=300)
@@ -247,8 +255,8 @@ def test_S_63_G_22_any_text_is_encoded_as_oauthlib_does(one: str, other: str) ->
 
 def test_S_63_parameters_are_sorted_by_what_they_are_encoded() -> None:
     # By bytes, as section 3.4.1.3.2 has it: "a-b" before "a" with a value is a matter of the name alone.
-    pairs = parameters_of("a-b=1&a=2&a%20=3&A=4&a=10&%E3%81%82=5&a=")
-    assert base_string("GET", "https://h/", pairs) == (
+    parameters = parameters_of("a-b=1&a=2&a%20=3&A=4&a=10&%E3%81%82=5&a=")
+    assert base_string("GET", "https://h/", parameters) == (
         "GET&https%3A%2F%2Fh%2F&%25E3%2581%2582%3D5%26A%3D4%26a%3D%26a%3D10%26a%3D2%26a%2520%3D3%26a-b%3D1"
     )
 
@@ -293,7 +301,7 @@ def test_S_63_a_path_that_the_user_encoded_is_signed_as_it_is() -> None:
 
 
 def test_a_header_is_quoted_and_the_realm_comes_first_and_unencoded() -> None:
-    parameters = [("oauth_token", ""), ("oauth_signature", "a%2Fb%3D")]
+    parameters = "oauth_token=&oauth_signature=a%2Fb%3D"
     assert authorization_header(parameters, "A & B") == 'OAuth realm="A & B", oauth_token="", oauth_signature="a%2Fb%3D"'
     assert authorization_header(parameters, "") == 'OAuth realm="", oauth_token="", oauth_signature="a%2Fb%3D"'
     assert authorization_header(parameters) == 'OAuth oauth_token="", oauth_signature="a%2Fb%3D"'
@@ -316,6 +324,15 @@ async def test_S_63_G_22_a_signature_is_the_one_that_oauthlib_makes(name: str, s
         client_secret, resource_owner_secret = secrets
 
     assert await awaited(SIGNATURE_METHODS[name].sign("GET&x&y", *secrets)) == make("GET&x&y", Whose)
+
+
+@pytest.mark.parametrize("hash_name", ["sha1", "sha256", "sha512"])
+@pytest.mark.parametrize("length", [0, 62, 63, 64, 126, 127, 128, 300])
+async def test_G_22_a_key_of_any_length_signs_as_hmac_says(hash_name: str, length: int) -> None:
+    method = SIGNATURE_METHODS[f"HMAC-{hash_name.upper()}"]
+    for text in ("GET&x&y", "POST&ü&z"):  # the key is taken in once
+        expected = hmac.digest(b"s" * length + b"&", text.encode(), hash_name)
+        assert await awaited(method.sign(text, "s" * length, "")) == b64encode(expected).decode()
 
 
 def test_a_method_is_a_value_without_secrets() -> None:
@@ -352,7 +369,7 @@ TOKEN = OAuth1Token("tok/en", "ts")
 
 async def test_S_63_G_22_what_is_signed_is_what_the_parameters_say() -> None:
     parameters = await signer().sign("POST", API, "api.example", token=TOKEN, form=b"c=3&a=x+y", protocol=[("oauth_x", "ä")])
-    *protocol, (last, signature) = parameters
+    *protocol, (last, signature) = pairs(parameters)
     assert last == "oauth_signature"
     assert [name for name, _ in protocol] == [
         "oauth_consumer_key",
@@ -366,20 +383,20 @@ async def test_S_63_G_22_what_is_signed_is_what_the_parameters_say() -> None:
     values = dict(protocol)
     assert values["oauth_consumer_key"] == "id%20%26%20co"
     assert (values["oauth_token"], values["oauth_version"], values["oauth_x"]) == ("tok%2Fen", "1.0", "%C3%A4")
-    everything = protocol + parameters_of("b=2&a=1&a&c=3&a=x+y")
+    everything = f"{joined(protocol)}&{parameters_of('b=2&a=1&a&c=3&a=x+y')}"
     text = base_string("POST", "https://api.example/r", everything)
     assert signature == encode(await awaited(SIGNATURE_METHODS["HMAC-SHA1"].sign(text, "cs", "ts")))
 
 
 async def test_a_request_in_our_own_name_has_no_token_and_may_have_no_version() -> None:
-    parameters = dict(await signer(send_version=False).sign("GET", API, "api.example"))
+    parameters = dict(pairs(await signer(send_version=False).sign("GET", API, "api.example")))
     assert "oauth_token" not in parameters
     assert "oauth_version" not in parameters
 
 
 async def test_S_60_every_signature_has_a_nonce_of_its_own() -> None:
     one = signer()
-    nonces = [dict(await one.sign("GET", API, "api.example"))["oauth_nonce"] for _ in range(2000)]
+    nonces = [dict(pairs(await one.sign("GET", API, "api.example")))["oauth_nonce"] for _ in range(2000)]
     assert len(set(nonces)) == 2000
     assert all(len(nonce) == 32 and nonce.isalnum() for nonce in nonces)
 
@@ -387,6 +404,7 @@ async def test_S_60_every_signature_has_a_nonce_of_its_own() -> None:
 # What each writes is less than a pipe takes at once, so that no line is torn.
 FORKING = """
 import asyncio, os
+from urllib.parse import parse_qs
 from yarl import URL
 from aiohttp_oauth_middleware import OAuth1Client
 
@@ -394,7 +412,7 @@ signer = OAuth1Client("id", "cs").signer
 
 def nonces():
     async def several():
-        return [dict(await signer.sign("GET", URL("https://h/"), "h"))["oauth_nonce"] for _ in range(120)]
+        return [parse_qs(await signer.sign("GET", URL("https://h/"), "h"))["oauth_nonce"][0] for _ in range(120)]
     return "".join(nonce + "\\n" for nonce in asyncio.run(several())).encode()
 
 nonces()
@@ -418,11 +436,11 @@ def test_S_60_forked_children_have_nonces_of_their_own() -> None:
 async def test_a_timestamp_is_whole_seconds_of_our_clock_and_the_offset() -> None:
     clock = VirtualClock(1_700_000_000.9)
     one = signer(clock=clock)
-    assert dict(await one.sign("GET", API, "api.example"))["oauth_timestamp"] == "1700000000"
-    assert dict(await one.sign("GET", API, "api.example", offset=-0.95))["oauth_timestamp"] == "1699999999"
+    assert dict(pairs(await one.sign("GET", API, "api.example")))["oauth_timestamp"] == "1700000000"
+    assert dict(pairs(await one.sign("GET", API, "api.example", offset=-0.95)))["oauth_timestamp"] == "1699999999"
     one.clocks.learn(API, 3600.0)
-    assert dict(await one.sign("GET", API, "api.example"))["oauth_timestamp"] == "1700003600"
-    assert dict(await one.sign("GET", API, "api.example", offset=0.0))["oauth_timestamp"] == "1700000000"
+    assert dict(pairs(await one.sign("GET", API, "api.example")))["oauth_timestamp"] == "1700003600"
+    assert dict(pairs(await one.sign("GET", API, "api.example", offset=0.0)))["oauth_timestamp"] == "1700000000"
 
 
 @pytest.mark.parametrize(
@@ -438,7 +456,7 @@ async def test_S_63_no_parameter_of_the_protocol_is_signed_twice(name: str, wher
 
 async def test_S_63_another_parameter_of_the_users_own_that_looks_like_ours_is_signed() -> None:
     parameters = await signer().sign("GET", URL("https://api.example/?oauth_other=1&oauth_token=mine"), "api.example")
-    assert "oauth_other" not in dict(parameters)
+    assert "oauth_other" not in dict(pairs(parameters))
 
 
 async def test_a_method_of_the_users_own_may_be_a_coroutine_function_and_its_name_is_encoded() -> None:
@@ -448,7 +466,7 @@ async def test_a_method_of_the_users_own_may_be_a_coroutine_function_and_its_nam
         seen.append((text, client_secret, token_secret))
         return "sig+/="
 
-    parameters = dict(await signer(SignatureMethod("a&b", sign)).sign("GET", API, "api.example", token=TOKEN))
+    parameters = dict(pairs(await signer(SignatureMethod("a&b", sign)).sign("GET", API, "api.example", token=TOKEN)))
     assert (parameters["oauth_signature_method"], parameters["oauth_signature"]) == ("a%26b", "sig%2B%2F%3D")
     ((text, client_secret, token_secret),) = seen
     assert (client_secret, token_secret) == ("cs", "ts")
@@ -495,7 +513,7 @@ async def test_F_55_a_secret_that_is_no_text_makes_no_signature(secret: Any) -> 
 
 @pytest.mark.parametrize("secret", ["cs", Secret("cs"), lambda: "cs", Secret(lambda: "cs")])
 async def test_a_secret_may_be_a_callable(secret: Any) -> None:
-    parameters = dict(await signer("PLAINTEXT", secret).sign("GET", API, "api.example", token=TOKEN))
+    parameters = dict(pairs(await signer("PLAINTEXT", secret).sign("GET", API, "api.example", token=TOKEN)))
     assert parameters["oauth_signature"] == "cs%26ts"
 
 
@@ -507,7 +525,7 @@ async def test_a_secret_may_be_a_coroutine_function_and_is_read_each_time() -> N
         return f"cs{next(numbers)}"
 
     one = signer("PLAINTEXT", secret)
-    found = [dict(await one.sign("GET", API, "api.example"))["oauth_signature"] for _ in range(2)]
+    found = [dict(pairs(await one.sign("GET", API, "api.example")))["oauth_signature"] for _ in range(2)]
     assert found == ["cs0%26", "cs1%26"]
 
 
@@ -570,7 +588,7 @@ async def test_S_63_a_header_is_signed_over_query_and_form() -> None:
     )
     given_ = {name: value.strip('"') for name, _, value in (part.partition("=") for part in header[6:].split(", "))}
     signature = given_.pop("oauth_signature")
-    text = base_string("POST", "https://api.example/", [*given_.items(), ("a", "~"), ("b", "%20")])
+    text = base_string("POST", "https://api.example/", joined([*given_.items(), ("a", "~"), ("b", "%20")]))
     assert signature == encode(await awaited(SIGNATURE_METHODS["HMAC-SHA1"].sign(text, "cs", "ts")))
 
 

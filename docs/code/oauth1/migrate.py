@@ -16,7 +16,6 @@ ACCESS_TOKEN = "https://login.example.com/oauth1/access_token"
 client = OAuth1Client("photos", os.environ["PHOTOS_SECRET"], redirect_uri="https://printer.example.com/ready")
 
 
-# [legs]
 async def sign_in() -> OAuth1Token:
     request_token = await client.fetch_request_token(REQUEST_TOKEN)
     print("Please open", client.create_authorization_url(AUTHORIZE, request_token))
