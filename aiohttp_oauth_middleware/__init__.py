@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .client.client import Client as Client
     from .clock import Clock as Clock
     from .errors import AccessDenied as AccessDenied
+    from .errors import CallbackError as CallbackError
     from .errors import ConfigurationError as ConfigurationError
     from .errors import DiscoveryError as DiscoveryError
     from .errors import ErrorResponse as ErrorResponse
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .errors import OAuthError as OAuthError
     from .errors import ProtocolViolation as ProtocolViolation
     from .errors import RefreshInDoubt as RefreshInDoubt
+    from .errors import StateMismatch as StateMismatch
     from .errors import StoreCorrupted as StoreCorrupted
     from .errors import StoreError as StoreError
     from .errors import StoreLockTimeout as StoreLockTimeout
@@ -36,6 +38,11 @@ if TYPE_CHECKING:
     from .middleware.placement import Header as Header
     from .middleware.placement import InsecureQuery as InsecureQuery
     from .middleware.placement import Placement as Placement
+    from .oauth1.auth import OAuth1Auth as OAuth1Auth
+    from .oauth1.client import OAuth1Client as OAuth1Client
+    from .oauth1.signature import SignatureMethod as SignatureMethod
+    from .oauth1.token import OAuth1Token as OAuth1Token
+    from .oauth1.tokens import OAuth1Tokens as OAuth1Tokens
     from .protocol.challenge import Challenge as Challenge
     from .protocol.client_auth import ClientAuthentication as ClientAuthentication
     from .protocol.client_auth import ClientSecret as ClientSecret
@@ -78,6 +85,7 @@ _WHERE = {
     "clock": ("Clock",),
     "errors": (
         "AccessDenied",
+        "CallbackError",
         "ConfigurationError",
         "DiscoveryError",
         "ErrorResponse",
@@ -88,6 +96,7 @@ _WHERE = {
         "OAuthError",
         "ProtocolViolation",
         "RefreshInDoubt",
+        "StateMismatch",
         "StoreCorrupted",
         "StoreError",
         "StoreLockTimeout",
@@ -97,6 +106,11 @@ _WHERE = {
     "middleware.attach": ("attach",),
     "middleware.oauth2": ("OAuth2Auth",),
     "middleware.placement": ("BearerHeader", "FormBody", "Header", "InsecureQuery", "Placement"),
+    "oauth1.auth": ("OAuth1Auth",),
+    "oauth1.client": ("OAuth1Client",),
+    "oauth1.signature": ("SignatureMethod",),
+    "oauth1.token": ("OAuth1Token",),
+    "oauth1.tokens": ("OAuth1Tokens",),
     "protocol.challenge": ("Challenge",),
     "protocol.client_auth": (
         "ClientAuthentication",

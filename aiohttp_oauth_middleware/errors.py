@@ -7,7 +7,9 @@
     │   └── InsecureTransport
     ├── ProtocolViolation                  the peer broke a MUST; .rule = "RFC 6749 section 5.1"
     │   ├── DiscoveryError
-    │   └── TokenResponseError
+    │   ├── TokenResponseError
+    │   └── CallbackError
+    │       └── StateMismatch
     ├── ErrorResponse                      the server said no: .error .error_description .error_uri .status
     │   ├── InvalidGrant
     │   ├── InvalidClient
@@ -37,6 +39,7 @@ import aiohttp
 
 __all__ = (
     "AccessDenied",
+    "CallbackError",
     "ConfigurationError",
     "DiscoveryError",
     "ErrorResponse",
@@ -47,6 +50,7 @@ __all__ = (
     "OAuthError",
     "ProtocolViolation",
     "RefreshInDoubt",
+    "StateMismatch",
     "StoreCorrupted",
     "StoreError",
     "StoreLockTimeout",
@@ -150,6 +154,14 @@ class TokenResponseError(ProtocolViolation):
     def __init__(self, message: str = "", *, rule: str = "RFC 6749 section 5.1", status: int = 0) -> None:
         super().__init__(message, rule=rule)
         self.status = status
+
+
+class CallbackError(ProtocolViolation):
+    """What came to the callback is no answer to the request that was made."""
+
+
+class StateMismatch(CallbackError):
+    """It answers another request than the one that is pending: perhaps somebody else's login."""
 
 
 class ErrorResponse(OAuthError):

@@ -20,7 +20,7 @@ def absolute_url(name: str, value: object) -> URL:
         port, host = url.port, url.raw_host
     except ValueError:
         raise ConfigurationError(f"{name} must be an absolute https URL") from None
-    if url.scheme not in ("https", "http") or not host or port is None:
+    if url.scheme not in ("https", "http") or not host or not port:
         raise ConfigurationError(f"{name} must be an absolute https URL")
     if url.raw_user is not None or url.raw_password is not None:
         raise ConfigurationError(f"{name} must not carry a user name or password")

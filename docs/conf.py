@@ -23,9 +23,9 @@ nitpick_ignore_regex = [
     # The same, imported for type checkers only, and so known by the bare name.
     (
         r"py:class",
-        r"(web\.)?(Application|Client(Handler|Middleware)Type|Client(Request|Response|Session)|TraceConfig|MultiMapping|URL)",
+        r"(web\.)?(Application|Client(Handler|Middleware)Type|Client(Request|Response|Session)|TraceConfig|MultiMapping|RSAPublicKey|URL)",
     ),
-    (r"py:.*", r"(asyncio|collections|contextlib|contextvars|functools|os|re|threading|types|typing)\..*"),
+    (r"py:.*", r"((asyncio|collections|contextlib|contextvars|functools|os|pathlib|re|threading|types|typing)\..*|hashlib)"),
     (
         r"py:(class|exc|meth|func|data|obj)",
         r"(Exception|LookupError|RecursionError|TimeoutError|TypeError|ValueError|None|bool|bytes|callable|dict|float|int|list|object|str|tuple|optional|iterable)",

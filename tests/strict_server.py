@@ -150,6 +150,7 @@ class StrictServer:
         proper = self._properly(form, refresh_token)
         if answer == LOST and refresh_token is not None:
             self.lost.add(refresh_token)
+            self._refused.discard(refresh_token)  # a refusal that nobody heard: it may be presented again
         return TokenUnavailable("the answer was lost", maybe_spent=True) if answer == LOST else proper
 
     def revoke(self, form: dict[str, str]) -> EndpointResponse:

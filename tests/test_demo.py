@@ -9,15 +9,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
+from aiohttp.payload import Payload
 
-from aiohttp_oauth_middleware import ClientCredentials, OAuth2Auth, Refusal, Token, Tokens, TokenSource
+from aiohttp_oauth_middleware import (
+    ClientCredentials,
+    OAuth1Auth,
+    OAuth1Client,
+    OAuth1Token,
+    OAuth2Auth,
+    Refusal,
+    Token,
+    Tokens,
+    TokenSource,
+)
 from aiohttp_oauth_middleware.__main__ import main
-from aiohttp_oauth_middleware.demo import POINTS, Clock, demo
+from aiohttp_oauth_middleware.demo import CLAIMS, demo
+from aiohttp_oauth_middleware.demo.oauth1 import POINTS as OAUTH1
+from aiohttp_oauth_middleware.demo.oauth2 import POINTS as OAUTH2
+from aiohttp_oauth_middleware.demo.oauth2 import Clock
 
-REVOKED, EXPIRY, CANCELLED, REDIRECT, UPLOAD, STREAM, RETROFIT = (claim for claim, _ in POINTS[2:])
+REVOKED, EXPIRY, CANCELLED, REDIRECT, UPLOAD, STREAM, RETROFIT = (claim for claim, _ in OAUTH2[2:])
+LEGS, SIGNED, ABROAD, CLOCK = (claim for claim, _ in OAUTH1)
 
 
 def run(*, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
@@ -32,7 +48,7 @@ def test_demo_has_all_ticks_and_exits_with_0() -> None:
     text = done.stdout.decode()
     assert done.returncode == 0, text + done.stderr.decode()
     assert done.stderr == b""
-    assert [line[2:] for line in text.splitlines() if line.startswith("✓ ")] == [claim for claim, _ in POINTS]
+    assert [line[2:] for line in text.splitlines() if line.startswith("✓ ")] == list(CLAIMS)
     assert "✗" not in text
     assert "\x1b" not in text
 
@@ -41,14 +57,14 @@ def test_demo_speaks_ascii_where_a_tick_cannot_be_encoded() -> None:
     done = run(environment={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0
     lines = done.stdout.decode("ascii").splitlines()
-    assert [line[5:] for line in lines if line.startswith("[ok] ")] == [claim for claim, _ in POINTS]
+    assert [line[5:] for line in lines if line.startswith("[ok] ")] == list(CLAIMS)
 
 
 def test_demo_asks_the_stream_what_it_can_encode() -> None:
     page = io.BytesIO()
     out = io.TextIOWrapper(page, encoding="ascii", write_through=True)
     assert demo(out) == 0
-    assert page.getvalue().count(b"[ok]") == len(POINTS)
+    assert page.getvalue().count(b"[ok]") == len(CLAIMS)
     out.detach()
 
 
@@ -161,23 +177,106 @@ MakeAuth = Callable[[TokenSource, str], ClientMiddlewareType]
         (deaf, {REVOKED, UPLOAD, STREAM, RETROFIT}),
         (stampede, {REVOKED, EXPIRY, CANCELLED, UPLOAD, STREAM}),
         (Naive, {UPLOAD, STREAM}),
-        (lambda source, origin: broken, {claim for claim, _ in POINTS}),
+        (lambda source, origin: broken, {claim for claim, _ in OAUTH2}),
     ],
     ids=["sends tokens everywhere", "hears no refusal", "no single flight", "resends an empty body", "raises"],
 )
 def test_demo_has_no_tick_and_exits_with_1_where_the_counters_say_otherwise(make_auth: MakeAuth, missing: set[str]) -> None:
+    assert_missing(missing, make_auth=make_auth)
+
+
+def assert_missing(missing: set[str], **broken: Any) -> None:
+    """All ticks but these are there, and the exit status says so."""
     terminal = Terminal()
     terminal.isatty = lambda: False  # type: ignore[method-assign]
-    assert demo(terminal, make_auth=make_auth) == 1
+    assert demo(terminal, **broken) == 1
     lines = terminal.text().splitlines()
     assert {line[2:] for line in lines if line.startswith("✗ ")} == missing
-    assert {line[2:] for line in lines if line.startswith("✓ ")} == {claim for claim, _ in POINTS} - missing
-    assert f"{len(POINTS) - len(missing)} of {len(POINTS)} confirmed" in lines[-1]
+    assert {line[2:] for line in lines if line.startswith("✓ ")} == set(CLAIMS) - missing
+    assert f"{len(CLAIMS) - len(missing)} of {len(CLAIMS)} confirmed" in lines[-1]
+
+
+def everywhere1(client: OAuth1Client, token: OAuth1Token, origin: str) -> ClientMiddlewareType:
+    return OAuth1Auth(client, token, origins=lambda url: True)
+
+
+def of_another(client: OAuth1Client, token: OAuth1Token, origin: str) -> ClientMiddlewareType:
+    return OAuth1Auth(client, token.replace(oauth_token_secret="another"), origins=origin)
+
+
+class Signs:
+    """A middleware as it is often written: it signs the URL, and neither a form nor by the server's clock."""
+
+    def __init__(self, client: OAuth1Client, token: OAuth1Token, origin: str) -> None:
+        self._client, self._token, self._origin = client, token, origin
+
+    async def header(self, request: ClientRequest) -> str:
+        return await self._client.sign(request.method, request.url, self._token)
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        if str(request.url).startswith(self._origin):
+            request.headers["Authorization"] = await self.header(request)
+        return await handler(request)
+
+
+class Drops(Signs):
+    """It signs forms too, and loses every other body."""
+
+    async def header(self, request: ClientRequest) -> str:
+        body = bytes(await request.body.as_bytes()) if isinstance(request.body, Payload) else b""
+        if request.headers.get("Content-Type") != "application/x-www-form-urlencoded":
+            await request.update_body(b"")
+            body = b""
+        return await self._client.sign(request.method, request.url, self._token, form=body)
+
+
+class Repeats(Signs):
+    """It makes one signature, and sends it with every request."""
+
+    _made = ""
+
+    async def header(self, request: ClientRequest) -> str:
+        self._made = self._made or await super().header(request)
+        return self._made
+
+
+@pytest.mark.parametrize(
+    ("make_auth1", "missing"),
+    [
+        (everywhere1, {ABROAD}),
+        (of_another, {SIGNED, ABROAD, CLOCK}),
+        (Signs, {SIGNED, ABROAD, CLOCK}),
+        (Drops, {SIGNED, CLOCK}),
+        (Repeats, {SIGNED, ABROAD, CLOCK}),
+        (lambda client, token, origin: broken, {SIGNED, ABROAD, CLOCK}),
+    ],
+    ids=["signs everywhere", "another's secret", "signs no form", "drops a body", "repeats a nonce", "raises"],
+)
+def test_demo_of_oauth_1_has_no_tick_where_the_counters_say_otherwise(
+    make_auth1: Callable[[OAuth1Client, OAuth1Token, str], ClientMiddlewareType], missing: set[str]
+) -> None:
+    assert_missing(missing, make_auth1=make_auth1)
+
+
+def test_demo_counts_the_three_legs(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch = OAuth1Client.fetch_request_token
+
+    async def twice(self: OAuth1Client, url: str) -> OAuth1Token:
+        await fetch(self, url)
+        return await fetch(self, url)
+
+    monkeypatch.setattr(OAuth1Client, "fetch_request_token", twice)
+    assert_missing({LEGS})
+
+
+def test_demo_has_no_tick_where_nobody_signed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OAuth1Client, "parse_authorization_response", lambda self, callback, request_token: "wrong")
+    assert_missing({LEGS, SIGNED, ABROAD, CLOCK})
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo"]) == 0
-    assert f"{len(POINTS)} of {len(POINTS)} confirmed" in capsys.readouterr().out
+    assert f"{len(CLAIMS)} of {len(CLAIMS)} confirmed" in capsys.readouterr().out
     with pytest.raises(SystemExit) as caught:
         main([])
     assert caught.value.code == 2

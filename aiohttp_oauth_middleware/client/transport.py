@@ -143,11 +143,14 @@ class _Exchange:
                     raise TokenResponseError(
                         f"the answer of {self.name} is longer than {self.body_limit} bytes", status=response.status
                     )
-            return EndpointResponse(response.status, dict(response.headers), bytes(body))
+            headers = dict(response.headers)
+            if (challenges := response.headers.getall("WWW-Authenticate", ())) and len(challenges) > 1:
+                headers["WWW-Authenticate"] = ", ".join(challenges)  # RFC 9110 section 5.3
+            return EndpointResponse(response.status, headers, bytes(body))
 
     async def _present(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Set the header fields innermost, where neither netrc nor a session's defaults can replace or add credentials."""
-        if self.sent and self.request.form:
+        if self.sent and (self.request.form or self.request.spends):
             # aiohttp repeats a GET whose connection broke; what is single-use is sent once.
             raise aiohttp.ClientConnectionError("the connection broke")
         fields = self.request.headers

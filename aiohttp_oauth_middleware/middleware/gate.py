@@ -1,4 +1,4 @@
-"""May this URL have the token? It is asked at every call, for a middleware runs once for each redirect hop."""
+"""May this request have the credentials? It is asked at every call, for a middleware runs once for each redirect hop."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from yarl import URL
 
 from ..errors import ConfigurationError, InsecureTransport
 from ..urls import is_loopback
+from ..value import check_flags
+
+if TYPE_CHECKING:
+    from ..sources.events import Event
 
 __all__ = ("Gate", "Origins")
 
@@ -35,12 +39,22 @@ class Gate:
     :param origins: origins, or URLs with a path, which then is a prefix by whole segments; or a callable that decides; or None,
         and then the first origin that a token goes to is pinned.
     :param insecure_http: let tokens travel over plain http beyond this machine.
+    :param on_event: called with an ``origin_refused`` for each request that goes without.
     """
 
-    __slots__ = ("_decide", "_foreign_seen", "_insecure_http", "_pins", "_prefixes", "open")
+    __slots__ = ("_decide", "_foreign_seen", "_insecure_http", "_occupied_seen", "_on_event", "_pins", "_prefixes", "open")
 
-    def __init__(self, origins: Origins | None, *, insecure_http: bool = False) -> None:
+    def __init__(
+        self, origins: Origins | None, *, insecure_http: bool = False, on_event: Callable[[Event], None] | None = None
+    ) -> None:
+        check_flags("origins", insecure_http=insecure_http)
+        if on_event is not None and not callable(on_event):
+            raise ConfigurationError("on_event must be callable")
+        if inspect.iscoroutinefunction(on_event):
+            raise ConfigurationError("on_event must be a plain function: it is called in the midst of a request")
         self._insecure_http = insecure_http
+        self._on_event = on_event
+        self._occupied_seen = False
         self._decide: Callable[[URL], bool] | None = None
         # Origin → path prefixes, or None where every path is allowed.
         self._prefixes: dict[_Origin, tuple[str, ...] | None] = {}
@@ -93,6 +107,25 @@ class Gate:
                 url.port,
             )
         return self.allows(url)
+
+    def say_refused(self, url: URL) -> None:
+        """Let the hook know that a request to *url* goes without, because of where it goes."""
+        if self._on_event is None:
+            return
+        from ..sources.events import Event, Events
+
+        Events(self._on_event).hand_over(Event("origin_refused", origin=f"{url.scheme}://{url.raw_host}:{url.port}"))
+
+    def say_occupied(self, url: URL) -> None:
+        """Explain, once, that a request to *url* goes with what stands there already: that is how one request opts out."""
+        if self._occupied_seen:
+            return
+        self._occupied_seen = True
+        _log.warning(
+            "a request to %s has a value where the token would stand, and is sent with that: it comes from its headers or the "
+            "session's, from auth=, from the URL, or from netrc (trust_env=True); this is said once",
+            url.raw_host,
+        )
 
     def _allows_unknown(self, url: URL) -> bool:
         if self._decide is not None:

@@ -5,27 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import logging
 import time
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, TraceConfig, hdrs
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, TraceConfig, hdrs
 from multidict import MultiMapping, istr
 from yarl import URL
 
 from ..errors import ConfigurationError, OAuthError, TokenUnavailable
 from ..sources.source import Refusal, TokenSource
 from ..token import Token
-from ..value import check_flags, check_number
+from ..value import check_number
 from .placement import BearerHeader, Header, Placement
 
 if TYPE_CHECKING:
     from ..protocol.challenge import Challenge
     from ..sources.events import Event
     from .gate import Origins
+    from .resend import Refused
 
 __all__ = ("OAuth2Auth",)
 
@@ -35,18 +34,7 @@ _NEWBORN: Final = 10.0
 _BROKEN: Final = (aiohttp.ClientError, OSError, TimeoutError)
 _EXPIRED: Final = 'Bearer error="invalid_token"'
 
-_log = logging.getLogger("aiohttp_oauth_middleware")
-
 ExpiredWhen = Callable[[ClientResponse], "bool | Awaitable[bool]"]
-
-
-class _Refused:
-    """A response that was refused, out of sight: its own ``repr`` shows the cookies that it sets."""
-
-    __slots__ = ("response",)
-
-    def __init__(self, response: ClientResponse) -> None:
-        self.response = response
 
 
 class OAuth2Auth:
@@ -101,18 +89,13 @@ class OAuth2Auth:
             raise ConfigurationError("OAuth2Auth: placement must be an instance, such as BearerHeader()")
         if expired_when is not None and (isinstance(expired_when, type) or not callable(expired_when)):
             raise ConfigurationError("OAuth2Auth: expired_when must be a function of the response that returns a bool")
-        check_flags("OAuth2Auth", insecure_http=insecure_http)
         if fresh_token_delay is not None:
             check_number("OAuth2Auth: fresh_token_delay", fresh_token_delay, "seconds")
-        if on_event is not None and not callable(on_event):
-            raise ConfigurationError("OAuth2Auth: on_event must be callable")
-        if inspect.iscoroutinefunction(on_event):
-            raise ConfigurationError("OAuth2Auth: on_event must be a plain function: it is called in the midst of a request")
         self._source = source
-        self._on_event = on_event
         from .gate import Gate  # with the first object, not with the import of the package
 
-        self._gate = Gate(origins if origins is not None else getattr(source, "origins", None), insecure_http=insecure_http)
+        places = origins if origins is not None else getattr(source, "origins", None)
+        self._gate = Gate(places, insecure_http=insecure_http, on_event=on_event)
         self._open = self._gate.open
         self._placement: Placement = placement if placement is not None else BearerHeader()
         # The hot path sets a header by itself, for each coroutine on it would cost as much as the header.
@@ -122,7 +105,6 @@ class OAuth2Auth:
         self._ready = _ready_of(source)
         self._expired_when = expired_when
         self._fresh_token_delay = fresh_token_delay
-        self._warned_of_occupied = False
 
     def __repr__(self) -> str:
         if not hasattr(self, "_placement"):
@@ -133,12 +115,12 @@ class OAuth2Auth:
         url = request.url
         known = url.scheme in self._open.get(url.raw_authority, ())
         if not known and not self._gate.allows(url):
-            self._say_refused(url)
+            self._gate.say_refused(url)
             return await handler(request)
         # No header and no response is kept in a local across an await: a traceback that shows locals would show their cookies.
         field = self._field
         if field in request.headers if field is not None else self._placement.occupied(request):
-            self._explain_occupied(url)
+            self._gate.say_occupied(url)
             return await handler(request)
         token = self._ready()
         if token is None:
@@ -151,7 +133,7 @@ class OAuth2Auth:
             if token is None:
                 return await handler(request)
         if not known and not self._gate.admits(url):
-            self._say_refused(url)
+            self._gate.say_refused(url)
             return await handler(request)
         body = request.body  # as it is now: a middleware inside of us may put another one there
         if field is not None and token.token_type == "Bearer":
@@ -165,7 +147,9 @@ class OAuth2Auth:
         status = response.status
         if status != 401 and status != 403 and self._expired_when is None:
             return response
-        refused = _Refused(response)
+        from .resend import Refused  # when something was refused, not before
+
+        refused = Refused(response)
         del response
         return await self._after_refusal(request, handler, refused, token, body)
 
@@ -179,13 +163,26 @@ class OAuth2Auth:
         """
         if not isinstance(self._placement, Header):
             raise ConfigurationError("OAuth2Auth.trace_config: a trace hook can only set a header; use a Header placement")
-        trace = TraceConfig()
-        trace.on_request_start.append(self._trace_start)
-        trace.on_request_headers_sent.append(self._trace_headers)
-        trace.on_request_end.append(self._trace_end)
-        trace.on_request_exception.append(self._trace_exception)
-        trace.freeze()
-        return trace
+        from .trace import Traced  # few sessions need it
+
+        return Traced(
+            self._gate,
+            self._placement.field,
+            obtain=lambda: self._token(None),
+            value=self._header_value,
+            refused=self._prepare_for_next,
+        ).config()
+
+    async def _header_value(self, token: Token, params: aiohttp.TraceRequestHeadersSentParams) -> str:
+        assert isinstance(self._placement, Header)
+        _check_bearer(token, self._placement)
+        return self._placement.value(token)
+
+    async def _prepare_for_next(self, token: Token, url: URL, status: int, headers: MultiMapping[str]) -> None:
+        """Have a better token ready for the next request."""
+        if status == 401:
+            with contextlib.suppress(OAuthError):  # the next request will say it
+                await self._token(Refusal(url, status, self._challenges(headers), token))
 
     async def _send(self, request: ClientRequest, handler: ClientHandlerType, token: Token) -> ClientResponse:
         placement = self._placement
@@ -201,12 +198,12 @@ class OAuth2Auth:
         self,
         request: ClientRequest,
         handler: ClientHandlerType,
-        refused: _Refused,
+        refused: Refused,
         token: Token,
         body: object,
     ) -> ClientResponse:
         """Send it again, at most once for each cause, for as long as the source has a better token."""
-        from .resend import can_send_again, discard  # when something was refused, not before
+        from .resend import can_send_again, discard
 
         causes: set[int] = set()
         waited = False
@@ -240,7 +237,7 @@ class OAuth2Auth:
             refused.response = await self._send(request, handler, token)
         return refused.response
 
-    async def _refusal(self, request: ClientRequest, refused: _Refused, token: Token) -> Refusal | None:
+    async def _refusal(self, request: ClientRequest, refused: Refused, token: Token) -> Refusal | None:
         """What the server says of the token, or None where it says nothing of it."""
         from ..protocol.challenge import parse_challenges  # most programs see no refusal for a long time
 
@@ -283,66 +280,6 @@ class OAuth2Auth:
             raise
         except _BROKEN as error:
             raise _unavailable(error) from error
-
-    def _say_refused(self, url: URL) -> None:
-        if self._on_event is None:
-            return
-        from ..sources.events import Event, Events
-
-        Events(self._on_event).hand_over(Event("origin_refused", origin=f"{url.scheme}://{url.raw_host}:{url.port}"))
-
-    def _explain_occupied(self, url: URL) -> None:
-        if self._warned_of_occupied:
-            return
-        self._warned_of_occupied = True
-        _log.warning(
-            "a request to %s has a value where the token would stand, and is sent with that: it comes from its headers or the "
-            "session's, from auth=, from the URL, or from netrc (trust_env=True); this is said once",
-            url.raw_host,
-        )
-
-    async def _trace_start(
-        self, session: ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestStartParams
-    ) -> None:
-        # Before a connection is taken from the pool: a source that uses this session would wait for it for ever.
-        field: istr = self._placement.field  # type: ignore[attr-defined]
-        wanted = self._gate.allows(params.url) and field not in params.headers
-        context.oauth2_token = await self._token(None) if wanted else None
-
-    async def _trace_headers(
-        self, session: ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestHeadersSentParams
-    ) -> None:
-        if not self._gate.allows(params.url):
-            return
-        assert isinstance(self._placement, Header)
-        own: Token | None = context.oauth2_token  # it stands there already where a middleware sends the request again
-        present = params.headers.get(self._placement.field)
-        if present is not None and (own is None or present != self._placement.value(own)):
-            self._explain_occupied(params.url)
-            return
-        token: Token | None = context.oauth2_token or await self._token(None)
-        if token is not None and self._gate.admits(params.url):
-            _check_bearer(token, self._placement)
-            context.oauth2_token = token
-            params.headers[self._placement.field] = self._placement.value(token)
-
-    async def _trace_end(self, session: ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestEndParams) -> None:
-        await self._trace_refusal(context, params.response.url, params.response.status, params.response.headers)
-
-    async def _trace_exception(
-        self, session: ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestExceptionParams
-    ) -> None:
-        error = params.exception
-        if isinstance(error, aiohttp.ClientResponseError) and error.headers is not None:
-            await self._trace_refusal(context, params.url, error.status, error.headers)
-
-    async def _trace_refusal(self, context: SimpleNamespace, url: URL, status: int, headers: MultiMapping[str]) -> None:
-        """Have a better token ready for the next request."""
-        token = context.oauth2_token
-        if token is None or status != 401 or not self._gate.allows(url):
-            return
-        with contextlib.suppress(OAuthError):  # the next request will say it
-            await self._token(Refusal(url, status, self._challenges(headers), token))
 
 
 def _unavailable(error: Exception) -> TokenUnavailable:

@@ -115,27 +115,34 @@ class FormBody:
 
     async def place(self, request: ClientRequest, token: Token) -> None:
         body = request.body
-        label = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
         # RFC 6750 section 2.2: only "The HTTP request entity-header includes the "Content-Type" header field set to
         # "application/x-www-form-urlencoded"" and "The HTTP request method is one for which the request-body has defined
         # semantics. In particular, this means that the "GET" method MUST NOT be used."
-        if label != _FORM or not isinstance(body, BytesPayload) or request.method in ("GET", "HEAD"):
+        if not has_form(request) or not isinstance(body, BytesPayload) or request.method in ("GET", "HEAD"):
             raise ConfigurationError(
                 "FormBody: this request has no form body to put the token in; send data={…} with POST, or use BearerHeader()"
             )
         form = bytes(body._value)
-        await self._replace(request, form + (b"&" if form else b"") + f"{self._name}={quote_plus(token.access_token)}".encode())
+        added = f"{self._name}={quote_plus(token.access_token)}".encode()
+        await replace_form(request, form + (b"&" if form else b"") + added)
 
     async def clear(self, request: ClientRequest) -> None:
         # aiohttp feeds the body of this hop to the next one, so the token has to leave it again.
         body = request.body
         if isinstance(body, BytesPayload) and (match := self._pattern.search(bytes(body._value))):
-            await self._replace(request, bytes(body._value)[: match.start()])
+            await replace_form(request, bytes(body._value)[: match.start()])
 
-    async def _replace(self, request: ClientRequest, form: bytes) -> None:
-        label = request.headers.get(hdrs.CONTENT_TYPE, _FORM)
-        await request.update_body(BytesPayload(form, content_type=label))
-        request.headers[hdrs.CONTENT_TYPE] = label
+
+def has_form(request: ClientRequest) -> bool:
+    """Whether the body is labelled as a form."""
+    return request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower() == _FORM
+
+
+async def replace_form(request: ClientRequest, form: bytes) -> None:
+    """Put *form* in place of the body, under the label that it has."""
+    label = request.headers.get(hdrs.CONTENT_TYPE, _FORM)
+    await request.update_body(BytesPayload(form, content_type=label))
+    request.headers[hdrs.CONTENT_TYPE] = label
 
 
 class InsecureQuery:

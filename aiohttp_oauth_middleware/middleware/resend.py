@@ -8,10 +8,19 @@ from typing import Final
 from aiohttp import ClientError, ClientRequest, ClientResponse, MultipartWriter, ServerTimeoutError, hdrs
 from aiohttp.payload import BytesPayload, IOBasePayload, Payload
 
-__all__ = ("can_send_again", "discard")
+__all__ = ("Refused", "can_send_again", "discard", "is_replayable")
 
 DRAIN_LIMIT: Final = 64 * 1024
 DRAIN_TIME: Final = 1.0
+
+
+class Refused:
+    """A response that was refused, out of sight: its own ``repr`` shows the cookies that it sets."""
+
+    __slots__ = ("response",)
+
+    def __init__(self, response: ClientResponse) -> None:
+        self.response = response
 
 
 def can_send_again(request: ClientRequest, body: object) -> bool:
@@ -21,10 +30,11 @@ def can_send_again(request: ClientRequest, body: object) -> bool:
 
     A refused ``Expect: 100-continue`` leaves aiohttp's request in a state in which a second send hangs.
     """
-    return hdrs.EXPECT not in request.headers and _replayable(body)
+    return hdrs.EXPECT not in request.headers and is_replayable(body)
 
 
-def _replayable(body: object) -> bool:
+def is_replayable(body: object) -> bool:
+    """Whether *body* can be read twice with the same bytes."""
     if not isinstance(body, Payload):
         return True  # no body: b""
     if getattr(body, "consumed", False):
@@ -32,7 +42,7 @@ def _replayable(body: object) -> bool:
     if isinstance(body, BytesPayload):
         return True  # also of str, JSON and StringIO
     if isinstance(body, MultipartWriter):
-        return all(_replayable(part[0]) for part in body)
+        return all(is_replayable(part[0]) for part in body)
     if isinstance(body, IOBasePayload):
         try:
             return bool(body._value.seekable())  # there is no public way to the file

@@ -27,6 +27,7 @@ EventName = Literal[
     "login_failed",
     "signed_out",
     "origin_refused",
+    "clock_offset_learned",
 ]
 
 _log = logging.getLogger("aiohttp_oauth_middleware")
@@ -37,8 +38,8 @@ class Event(Value):
 
     :param name: what.
     :param key_id: whose token it is, as the first 8 hexadecimal digits of the SHA-256 of the key; empty for
-        ``origin_refused``, which no key has a part in.
-    :param origin: of ``origin_refused``: where a request went without the token.
+        ``origin_refused`` and ``clock_offset_learned``, which no key has a part in.
+    :param origin: of those two: where a request went without the token, and whose clock differs from ours.
     :param cause: the class of the error, where there was one.
     :param retry_after: seconds, of ``cooldown_entered``.
     """

@@ -120,9 +120,9 @@ class KeyedToken:
         self.held: Held | None = None
         self._common = common
         self._clock = common.client.clock
-        from .slot import Slot  # with the first token, not with the import of the package
+        from .slot import StateSlot  # with the first token, not with the import of the package
 
-        self._slot = Slot(common.store, common.owner, key)
+        self._slot = StateSlot(common.store, common.owner, key)
         self._failure: OAuthError | None = None
         self._refused_secret: str | None = None
         self._cooldown_until = NEVER

@@ -16,6 +16,7 @@ from ..errors import ConfigurationError, OAuthError, StoreCorrupted, StoreError
 from ..protocol.grants import Grant
 from ..token import Token
 from ..value import check_number
+from .key import called_key, check_key_argument, checked_key
 from .keyed import Common, KeyedToken
 from .source import Login, Refusal, TokenSource
 
@@ -29,8 +30,6 @@ GrantOfKey = Callable[[str], "Grant | Login | Awaitable[Grant | Login]"]
 
 _NEEDS_A_GRANT: Final = "grant must be a grant such as ClientCredentials(), a Login, or a function of the key that returns one"
 
-
-_STORE_METHODS: Final = ("load", "save", "delete", "lock", "keys", "aclose")
 
 _log = logging.getLogger("aiohttp_oauth_middleware")
 
@@ -83,8 +82,7 @@ class Tokens:
                 "Tokens: the client_credentials grant needs a Client with authentication, such as ClientSecret(…) "
                 "(RFC 6749 section 4.4)"
             )
-        if not callable(key) and (not isinstance(key, str) or not key):
-            raise ConfigurationError("Tokens: key must be a non-empty string, or a callable that returns one")
+        check_key_argument("Tokens", key)
         check_number("Tokens: leeway", leeway, "seconds")
         check_number("Tokens: cache_size", cache_size, "keys", least=1)
         check_number("Tokens: shutdown_grace", shutdown_grace, "seconds")
@@ -93,10 +91,10 @@ class Tokens:
                 raise ConfigurationError(f"Tokens: {name} must be callable")
         if inspect.iscoroutinefunction(on_event):
             raise ConfigurationError("Tokens: on_event must be a plain function: it is called in the midst of a renewal")
-        if store is not None and (
-            isinstance(store, type) or not all(callable(getattr(store, n, None)) for n in _STORE_METHODS)
-        ):
-            raise ConfigurationError(f"Tokens: store must be an object with the methods {', '.join(_STORE_METHODS)}")
+        if store is not None:
+            from ..stores.store import check_store
+
+            check_store("Tokens", store)
         if not isinstance(grant, Grant):
             _check_timeout(grant)
         if store is None:
@@ -158,7 +156,7 @@ class Tokens:
 
     def for_key(self, key: str) -> TokenSource:
         """The tokens of one key, as a source of their own."""
-        return _ForKey(self, _checked(key))
+        return _ForKey(self, checked_key("Tokens", key))
 
     async def login(self, *, key: str | None = None) -> Token:
         """Obtain a new token now, whatever is stored, and lift what a refused login had latched.
@@ -250,18 +248,12 @@ class Tokens:
 
     def _named(self, key: str | None) -> KeyedToken:
         if key is not None:
-            return self._keyed(_checked(key))
+            return self._keyed(checked_key("Tokens", key))
         return self._fixed or self._keyed(self._called_key())
 
     def _called_key(self) -> str:
         assert callable(self._key)
-        try:
-            key = self._key()
-        except LookupError:
-            raise ConfigurationError(
-                "Tokens: key() found no key; set the ContextVar, or whatever it reads, before the request is made"
-            ) from None
-        return _checked(key)
+        return called_key("Tokens", self._key)
 
     async def _token_of(self, key: str, refused: Refusal | None) -> Token:
         keyed = self._keyed(key)
@@ -317,12 +309,6 @@ def _owner(client: Client, grant: object) -> str:
         *(f"{name}={value}" for name, value in getattr(grant, "own", ()) if isinstance(value, str)),
     ]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _checked(key: object) -> str:
-    if not isinstance(key, str) or not key:
-        raise ConfigurationError("Tokens: the key must be a non-empty string; None is never taken for the default user")
-    return key
 
 
 def _check_timeout(login: object) -> None:

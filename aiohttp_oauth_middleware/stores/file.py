@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final, TypeVar
 
-from ..errors import ConfigurationError, StoreCorrupted
+from ..errors import ConfigurationError, StoreCorrupted, StoreError
 from .codec import dumps, key_hash, loads
 from .folder import Folder, failure
 from .kernel_lock import KernelLocks, exclusive
@@ -86,11 +86,16 @@ class FileStore:
             with Folder.opened(self._path, create=False) as folder:
                 try:
                     return _read(folder, name, key)
+                except StoreCorrupted as error:
+                    bad = str(error)
+                try:
+                    # Again, and with nobody writing: what is renamed must be what was found bad.
+                    with exclusive(self._path, _GUARD):
+                        return _read_or_set_aside(folder, name, key)
                 except StoreCorrupted:
-                    pass
-                # Again, and with nobody writing: what is renamed must be what was found bad.
-                with exclusive(self._path, _GUARD):
-                    return _read_or_set_aside(folder, name, key)
+                    raise
+                except StoreError as error:
+                    raise StoreCorrupted(f"{bad}; and it could not be set aside: {error}") from error
         except FileNotFoundError:
             return None
 

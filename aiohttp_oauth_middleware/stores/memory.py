@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import threading
 import time
@@ -20,6 +21,12 @@ class _Held:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.process = os.getpid()
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether what held it can't release it any more: its loop was closed under it, or this is a forked child."""
+        return self.loop.is_closed() or self.process != os.getpid()
 
 
 class LocalLocks:
@@ -48,8 +55,7 @@ class LocalLocks:
 
     def _acquire(self, key: str, held: _Held) -> bool:
         with self._guard:
-            # What a task held when its loop was closed under it, it can't release any more.
-            if (current := self._locked.get(key)) is not None and not current.loop.is_closed():
+            if (current := self._locked.get(key)) is not None and not current.orphaned:
                 return False
             self._locked[key] = held
             return True

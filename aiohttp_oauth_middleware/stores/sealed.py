@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigurationError, StoreCorrupted
 from ..value import Secret
-from .store import Lock, Record, TokenStore
+from .store import Lock, Record, TokenStore, check_store
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -38,7 +38,7 @@ class SealedStore:
     :param keys: the sealing keys, one or several, each 32 bytes in URL-safe base64 as :meth:`generate_key` makes them, and as
         Fernet has them; or a Secret, or a callable that returns one and is called at each use. The first seals, all open: put
         a new one first, and leave the old ones until every record has been written again, as each renewal does.
-    :raises ConfigurationError: there is no key, one isn't 32 bytes, or ``cryptography`` is not installed.
+    :raises ConfigurationError: there is no store or no key, one isn't 32 bytes, or ``cryptography`` is not installed.
     """
 
     def __init__(self, store: TokenStore, keys: SealingKey | Iterable[SealingKey]) -> None:
@@ -46,6 +46,7 @@ class SealedStore:
         several = keys if isinstance(keys, Iterable) and not isinstance(keys, str) else (keys,)
         self._keys = tuple(Secret.of(key) for key in several)
         del keys, several  # a traceback that shows locals shall not show them
+        check_store("SealedStore", store)
         if not self._keys:
             raise ConfigurationError("SealedStore: give a key; SealedStore.generate_key() makes one")
         if importlib.util.find_spec("cryptography") is None:

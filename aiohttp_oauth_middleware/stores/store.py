@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
+from ..errors import ConfigurationError
 from ..value import Value
 
-__all__ = ("Lock", "Record", "TokenStore")
+__all__ = ("Lock", "Record", "TokenStore", "check_store")
 
 
 class Record(Value):
@@ -67,3 +68,12 @@ class TokenStore(Protocol):
 
     async def aclose(self) -> None:
         """Release what the store holds open."""
+
+
+_METHODS: Final = ("load", "save", "delete", "lock", "keys", "aclose")
+
+
+def check_store(owner: str, store: object) -> None:
+    """Raise ConfigurationError unless *store* has the methods of one."""
+    if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in _METHODS):
+        raise ConfigurationError(f"{owner}: store must be an object with the methods {', '.join(_METHODS)}")

@@ -13,7 +13,8 @@ from .records import EndpointRecord
 
 __all__ = ("Controls", "Endpoint")
 
-Endpoint = Literal["token", "revocation", "introspection", "discovery"]
+Endpoint = Literal["token", "revocation", "introspection", "discovery", "request_token", "access_token"]
+"""The last two are those of OAuth 1."""
 
 _ENDPOINTS: Final[tuple[Endpoint, ...]] = get_args(Endpoint)
 
@@ -72,9 +73,9 @@ class Controls:
         """Revoke every access token; with *refresh_tokens* every sign-in."""
         self._ledger.revoke_all(refresh_tokens)
 
-    def lose_next_response(self, *, times: int = 1) -> None:
+    def lose_next_response(self, *, times: int = 1, endpoint: Endpoint = "token") -> None:
         """Answer the next token request in full (issue, rotate, count), and cut the connection before the answer is sent."""
-        self._faults["token"].add(Fault(cut="after"), times)
+        self._faults[_known(endpoint)].add(Fault(cut="after"), times)
 
     def cut_next(self, *, times: int = 1, endpoint: Endpoint = "token") -> None:
         """Cut the connection of the next request once it was read; nothing is issued, nothing answered.

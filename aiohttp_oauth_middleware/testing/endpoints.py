@@ -91,17 +91,25 @@ class Endpoints:
         decide: Callable[[Message], Answer],
     ) -> web.StreamResponse:
         self._controls._records[endpoint].append(endpoint_record(request, pairs or [], self._ledger.clock()))
+
+        def respond() -> web.Response:
+            if pairs is None:
+                error = {"error": "invalid_request", "error_description": "The body is no form."}
+                return _respond(Answer(400, error, (("Cache-Control", "no-store"),)))
+            with self._ledger.lock:
+                return _respond(decide(message(request, pairs)))
+
+        return await self.serve(endpoint, request, respond)
+
+    async def serve(self, endpoint: Endpoint, request: web.Request, respond: Callable[[], web.Response]) -> web.StreamResponse:
+        """Answer with what *respond* decides, as far as the gates and faults of *endpoint* let it."""
         fault = await self._spoilt(endpoint, request)
         if fault is not None and fault.cut != "after":
             return fault.response() if not fault.cut else cut(request)
-        if pairs is None:
-            error = {"error": "invalid_request", "error_description": "The body is no form."}
-            return _respond(Answer(400, error, (("Cache-Control", "no-store"),)))
-        with self._ledger.lock:
-            answer = decide(message(request, pairs))
+        response = respond()
         for gate in tuple(self._controls._gates[endpoint]):
             await gate.wait(request.path, decided=True)
-        return _respond(answer) if fault is None else cut(request)
+        return response if fault is None else cut(request)
 
     async def _spoilt(self, endpoint: Endpoint, request: web.Request) -> Fault | None:
         """Wait as long as the knobs say, and take the fault that is meant for this request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -16,6 +17,8 @@ from .messages import Message, basic_credentials
 __all__ = ("APIRequest", "EndpointRecord")
 
 _SECRET: Final = frozenset({"code", "code_verifier", "token", "assertion", "client_assertion", "login_hint_token"})
+
+_OAUTH1_NAME: Final = re.compile(rb"oauth_[a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,11 @@ class APIRequest:
     """All headers, by their names in lower case; of several by one name the last."""
     query: Mapping[str, str] = field(repr=False)
     cookies: Mapping[str, str] = field(repr=False)
+    target: str = field(default="", repr=False)
+    """Path and query in the encoding of the wire."""
+    oauth1: frozenset[str] = frozenset()
+    """The names that begin with ``oauth_``, wherever they are: in the target, a header or the body; empty is what a foreign
+    server should see of OAuth 1."""
     length: int | None = None
     """The length of the body in bytes; None where it was not read to its end."""
     sha256: str | None = None
@@ -70,7 +78,16 @@ def api_record(request: web.Request) -> APIRequest:
         headers=MappingProxyType({name.lower(): value for name, value in request.headers.items()}),
         query=MappingProxyType(dict(request.query)),
         cookies=MappingProxyType(dict(request.cookies)),
+        target=request.raw_path,
+        oauth1=oauth1_names(
+            b"\n".join((request.raw_path.encode("utf-8", "surrogateescape"), *map(b":".join, request.raw_headers)))
+        ),
     )
+
+
+def oauth1_names(data: bytes) -> frozenset[str]:
+    """All that begins with ``oauth_`` in *data*."""
+    return frozenset(name.decode() for name in _OAUTH1_NAME.findall(data))
 
 
 async def parse_form(request: web.Request) -> list[tuple[str, str]] | None:

@@ -14,7 +14,7 @@ from yarl import URL
 from ..errors import ConfigurationError
 from .faults import Fault, Faults, Held, cut
 from .ledger import IssuedToken, Ledger
-from .records import APIRequest, api_record
+from .records import APIRequest, api_record, oauth1_names
 from .thread import Site
 
 __all__ = ("TOKEN", "EchoAPI", "protection")
@@ -80,7 +80,8 @@ async def _presented(request: web.Request, header: str, prefix: str) -> list[str
 
 
 class EchoAPI:
-    """A small API on a loopback port of its own, which remembers what it was sent; made by :meth:`AuthorizationServer.api`.
+    """A small API on a loopback port of its own, which remembers what it was sent; made by :meth:`AuthorizationServer.api`
+    and :meth:`OAuth1Server.api`.
 
     Any path answers with JSON: ``method``, ``path``, ``length`` and ``sha256`` of the body, ``client`` and ``user`` of the
     token. Besides, ``/redirect?to=URL&status=307`` redirects, ``/status/418`` answers so, ``/ws`` is a WebSocket that echoes.
@@ -174,6 +175,7 @@ async def _read(request: web.Request) -> None:
     body = await request.read()
     record: APIRequest = request[_RECORD]
     record.length, record.sha256 = len(body), hashlib.sha256(body).hexdigest()
+    record.oauth1 |= oauth1_names(body)
 
 
 async def _echo(request: web.Request) -> web.Response:

@@ -15,6 +15,7 @@ from .authlib_grants import Engine, check_metadata
 from .controls import Controls
 from .endpoints import Endpoints, server_metadata
 from .ledger import GRANT_TYPES, Family, RegisteredClient, as_tuple, new_code, new_values
+from .oauth1.server import OAuth1Server
 from .resource import EchoAPI, check_protection, protection
 from .thread import ServerThread, Site
 
@@ -62,6 +63,7 @@ class AuthorizationServer(Controls):
     :ivar latency: for how many seconds the token endpoint waits before it does anything; 0 by default.
     :ivar user: who is signed in at the authorization endpoint, and consents at once; None refuses with ``access_denied``.
     :ivar metadata: what discovery answers, from the first start on; a dict that a test may change.
+    :ivar oauth1: the OAuth 1.0a side, an :class:`OAuth1Server`, with counters of its own.
     :ivar counts: what the server saw, and the only truth in a test.
     :ivar requests: a record of each request to the token endpoint, in order; likewise *revocation_requests* and
         *introspection_requests*.
@@ -76,7 +78,9 @@ class AuthorizationServer(Controls):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(lifetime=lifetime, rotation=rotation, reuse_detection=reuse_detection, clock=clock)
-        self._site: Final = Site(Endpoints(self, self._engine).app)
+        self._endpoints: Final = Endpoints(self, self._engine)
+        self._site: Final = Site(self._make)
+        self.oauth1: Final = OAuth1Server(self._ledger, lambda: self.issuer, lambda: self.user, self._add)
         self._authlib: Engine | None = None
         self._apis: list[EchoAPI] = []
         self._thread: ServerThread | None = None
@@ -102,6 +106,11 @@ class AuthorizationServer(Controls):
             thread.stop()
             raise
         self._thread = thread
+
+    def _make(self) -> web.Application:
+        app = self._endpoints.app()
+        self.oauth1.add_routes(app, self._endpoints.serve)
+        return app
 
     def _engine(self) -> Engine:
         if self._authlib is None:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = "aiohttp_oauth_middleware"
 
 TITLES = {
+    "5849": "The OAuth 1.0 Protocol",
     "6749": "The OAuth 2.0 Authorization Framework",
     "6750": "Bearer Token Usage",
     "6819": "Threat Model and Security Considerations",

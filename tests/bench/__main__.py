@@ -9,11 +9,12 @@ from .hot_path import measure_hot_path
 from .imports import measure_imports
 from .measure import CLIENT_CORE, pin
 from .memory import measure_memory
+from .oauth1 import measure_oauth1, measure_oauth1_end_to_end
 from .report import Report
 from .storm import measure_storm
 from .wire import wire
 
-PARTS = ("imports", "hot_path", "end_to_end", "storm", "memory")
+PARTS = ("imports", "hot_path", "end_to_end", "oauth1", "storm", "memory")
 
 
 async def _all(report: Report, parts: tuple[str, ...]) -> None:
@@ -21,10 +22,14 @@ async def _all(report: Report, parts: tuple[str, ...]) -> None:
         measure_imports(report)
     if "hot_path" in parts:
         await measure_hot_path(report)
-    if {"end_to_end", "storm"} & set(parts):
+    if "oauth1" in parts:
+        await measure_oauth1(report)
+    if {"end_to_end", "oauth1", "storm"} & set(parts):
         async with wire() as server:
             if "end_to_end" in parts:
                 await measure_end_to_end(report, server)
+            if "oauth1" in parts:
+                await measure_oauth1_end_to_end(report, server)
             if "storm" in parts:
                 await measure_storm(report, server)
     if "memory" in parts:

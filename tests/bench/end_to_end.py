@@ -18,7 +18,7 @@ from .ours import made_tokens, saved
 from .report import Report, Result
 from .wire import Wire
 
-__all__ = ("measure_end_to_end",)
+__all__ = ("add_fine", "fetching", "measure_end_to_end")
 
 SECTION = "End to end on loopback"
 PEERS_SECTION = "End to end on loopback, peers; coarse: differences under a fifth mean nothing"
@@ -39,20 +39,11 @@ async def measure_end_to_end(report: Report, wire: Wire) -> None:
         auth = OAuth2Auth(tokens, origins=wire.origin)
         ours = await stack.enter_async_context(aiohttp.ClientSession(middlewares=[auth]))
         fine = {
-            "bare": _aiohttp(bare, url),
-            "the same header on the session": _aiohttp(header, url),
-            "OAuth2Auth": _aiohttp(ours, url),
+            "bare": fetching(bare, url),
+            "the same header on the session": fetching(header, url),
+            "OAuth2Auth": fetching(ours, url),
         }
-        for in_flight, (requests, rounds) in FINE.items():
-            cpu, wall = await _compare(fine, in_flight, requests, rounds)
-            how = "sequential" if in_flight == 1 else f"{in_flight} in flight"
-            report.add(Result(SECTION, f"{how}: bare aiohttp, a request", cpu.median("bare") / 1000, "µs"))
-            for name in fine:
-                if name != "bare":
-                    goal, ids = (1.05, ("G-17",)) if name == "OAuth2Auth" else (None, ())
-                    title = f"{how}: {name}: "
-                    report.add(Result(SECTION, f"{title}client CPU", cpu.ratio(name, "bare"), "x bare", goal=goal, ids=ids))
-                    report.add(Result(SECTION, f"{title}requests per second", wall.ratio("bare", name), "x bare"))
+        await add_fine(report, SECTION, fine, {"OAuth2Auth": 1.05}, ids=("G-17",))
         coarse = {"bare": fine["bare"], "OAuth2Auth": fine["OAuth2Auth"]}
         for peer in (_aiohttp_oauth2_client, _google_auth, _authlib):
             name, fetch = await stack.enter_async_context(peer(wire, url))
@@ -66,6 +57,24 @@ async def measure_end_to_end(report: Report, wire: Wire) -> None:
             for name in coarse:
                 if name != "bare":
                     report.add(Result(PEERS_SECTION, f"{how}: {name}: client CPU", cpu.ratio(name, "bare"), "x bare"))
+
+
+async def add_fine(
+    report: Report, section: str, fetches: dict[str, Fetch], goals: dict[str, float], *, ids: tuple[str, ...] = ()
+) -> None:
+    """Measure *fetches*, of which one is ``"bare"``, with so many rounds that a few percent can be told."""
+    for in_flight, (requests, rounds) in FINE.items():
+        cpu, wall = await _compare(fetches, in_flight, requests, rounds)
+        how = "sequential" if in_flight == 1 else f"{in_flight} in flight"
+        report.add(Result(section, f"{how}: bare aiohttp, a request", cpu.median("bare") / 1000, "µs"))
+        for name in fetches:
+            if name != "bare":
+                goal, title = goals.get(name), f"{how}: {name}: "
+                client_cpu = cpu.ratio(name, "bare")
+                report.add(
+                    Result(section, f"{title}client CPU", client_cpu, "x bare", goal=goal, ids=ids if goal is not None else ())
+                )
+                report.add(Result(section, f"{title}requests per second", wall.ratio("bare", name), "x bare"))
 
 
 async def _compare(fetches: dict[str, Fetch], in_flight: int, requests: int, rounds: int) -> tuple[Rounds, Rounds]:
@@ -94,7 +103,7 @@ async def _compare(fetches: dict[str, Fetch], in_flight: int, requests: int, rou
     return cpu, Rounds({name: each[1:] for name, each in walls.items()})
 
 
-def _aiohttp(session: aiohttp.ClientSession, url: str) -> Fetch:
+def fetching(session: aiohttp.ClientSession, url: str) -> Fetch:
     async def fetch() -> None:
         async with session.get(url) as response:
             await response.read()
@@ -116,7 +125,7 @@ async def _aiohttp_oauth2_client(wire: Wire, url: str) -> AsyncIterator[tuple[st
         grants.ClientCredentialsGrant(f"{wire.origin}/token", "app", "app-secret") as grant,
         aiohttp.ClientSession(middlewares=[package.OAuth2Middleware(grant)]) as session,
     ):
-        yield name, _aiohttp(session, url)
+        yield name, fetching(session, url)
 
 
 @contextlib.asynccontextmanager

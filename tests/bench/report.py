@@ -13,14 +13,18 @@ from pathlib import Path
 __all__ = ("Report", "Result")
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-VERSIONS = ("aiohttp", "yarl", "multidict", "authlib", "httpx", "google-auth", "aiohttp-oauth2-client", "uvloop")
+VERSIONS = (
+    *("aiohttp", "yarl", "multidict", "cryptography", "authlib", "oauthlib", "requests-oauthlib", "httpx", "google-auth"),
+    *("aiohttp-oauth2-client", "uvloop"),
+)
 
 
 class Result:
     """One figure.
 
     :param ids: of the threat model's rows and goals that it speaks of.
-    :param goal: the most that it may be, or exactly what it must be where *exact*; None where it only stands beside others.
+    :param goal: the most that it may be, the least where *at_least*, or exactly what it must be where *exact*; None where it
+        only stands beside others.
     """
 
     def __init__(
@@ -32,16 +36,19 @@ class Result:
         *,
         goal: float | None = None,
         exact: bool = False,
+        at_least: bool = False,
         ids: tuple[str, ...] = (),
     ) -> None:
         self.section, self.title, self.value, self.unit = section, title, value, unit
-        self.goal, self.exact, self.ids = goal, exact, ids
+        self.goal, self.exact, self.at_least, self.ids = goal, exact, at_least, ids
 
     @property
     def met(self) -> bool | None:
         if self.goal is None:
             return None
-        return self.value == self.goal if self.exact else self.value <= self.goal
+        if self.exact:
+            return self.value == self.goal
+        return self.value >= self.goal if self.at_least else self.value <= self.goal
 
     @property
     def shown(self) -> str:
@@ -49,7 +56,8 @@ class Result:
 
     @property
     def shown_goal(self) -> str:
-        return "" if self.goal is None else f"{'' if self.exact else '<= '}{_number(self.goal)}"
+        sign = "" if self.exact else ">= " if self.at_least else "<= "
+        return "" if self.goal is None else f"{sign}{_number(self.goal)}"
 
     @property
     def shown_met(self) -> str:
@@ -94,6 +102,7 @@ class Report:
                     "unit": one.unit,
                     "goal": one.goal,
                     "exact": one.exact,
+                    "at_least": one.at_least,
                     "met": one.met,
                     "ids": one.ids,
                 }

@@ -197,7 +197,8 @@ def elsewhere(port_of: Callable[[URL], int | None]) -> Callable[[ClientRequest, 
         if port is None:
             return await handler(request)
         named = request.url
-        request.url = URL.build(scheme="http", host="127.0.0.1", port=port, path=named.raw_path or "/", encoded=True)
+        path, query = named.raw_path or "/", named.raw_query_string
+        request.url = URL.build(scheme="http", host="127.0.0.1", port=port, path=path, query_string=query, encoded=True)
         try:
             return await handler(request)
         finally:

@@ -6,6 +6,7 @@ Each ``type: ignore`` stands where a type checker has to object: mypy warns of o
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -402,7 +403,7 @@ async def errors(tokens: Tokens) -> float | None:
 
 
 async def in_tests() -> None:
-    from aiohttp_oauth_middleware.testing import AuthorizationServer, EchoAPI
+    from aiohttp_oauth_middleware.testing import AuthorizationServer, EchoAPI, OAuth1Server
 
     with AuthorizationServer(lifetime=60.0, rotation=False) as server:
         assert_type(server.issuer, str)
@@ -412,3 +413,9 @@ async def in_tests() -> None:
         server.protect(web.Application(), scope="reports:read")
         server.fail_next(503, retry_after=5)
         server.expire_all()
+        assert_type(server.oauth1, OAuth1Server)
+        assert_type(server.oauth1.api(two_legged=True), EchoAPI)
+        assert_type(server.oauth1.approve("token", user="bob"), str)
+        assert_type(server.oauth1.issue(), dict[str, str])
+        assert_type(server.oauth1.requests[0].oauth, Mapping[str, str])
+        assert_type(server.oauth1.counts.verdicts, Counter[str])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from aiohttp_oauth_middleware import errors
 from aiohttp_oauth_middleware.errors import (
     AccessDenied,
+    CallbackError,
     ConfigurationError,
     DiscoveryError,
     ErrorResponse,
@@ -27,6 +28,7 @@ from aiohttp_oauth_middleware.errors import (
     OAuthError,
     ProtocolViolation,
     RefreshInDoubt,
+    StateMismatch,
     StoreCorrupted,
     StoreError,
     StoreLockTimeout,
@@ -46,6 +48,8 @@ TREE: list[tuple[type[OAuthError], type[Exception], bool, bool]] = [
     (ProtocolViolation, OAuthError, False, False),
     (DiscoveryError, ProtocolViolation, False, False),
     (TokenResponseError, ProtocolViolation, False, True),
+    (CallbackError, ProtocolViolation, False, False),
+    (StateMismatch, CallbackError, False, False),
     (ErrorResponse, OAuthError, False, False),
     (InvalidGrant, ErrorResponse, False, False),
     (InvalidClient, ErrorResponse, False, False),

@@ -25,6 +25,7 @@ from aiohttp_oauth_middleware import (
     StoreLockTimeout,
 )
 from aiohttp_oauth_middleware.stores import folder as folder_module
+from aiohttp_oauth_middleware.stores import kernel_lock
 from aiohttp_oauth_middleware.stores.codec import dumps, key_hash
 from aiohttp_oauth_middleware.stores.kernel_lock import KernelLock
 from tests.strict_server import all_of
@@ -255,11 +256,13 @@ async def test_F_51_a_damaged_file_that_can_t_be_set_aside_is_an_error_each_time
 ) -> None:
     await store.save("k", record(1), expected=0)
     file_of(path).write_bytes(b"")
-    with Syscalls(0).intercepted():
-        monkeypatch.setattr(os, "replace", lambda *args, **names: fail(errno.EROFS)("replace"))
-        for _ in range(2):
-            with pytest.raises(StoreCorrupted, match=r"it could not be set aside \(Read-only file system \(EROFS\)\)"):
-                await store.load("k")
+    monkeypatch.setattr(os, "replace", lambda *arguments, **names: fail(errno.EROFS)("replace"))
+    for _ in range(2):
+        with pytest.raises(StoreCorrupted, match=r"is empty: it could not be set aside \(Read-only file system \(EROFS\)\)"):
+            await store.load("k")
+    monkeypatch.setattr(kernel_lock, "_lock", lambda fd: fail(errno.EROFS)("flock"))
+    with pytest.raises(StoreCorrupted, match=r"is empty; and it could not be set aside: .*\(EROFS\)"):
+        await store.load("k")
 
 
 async def test_F_51_a_newer_version_s_file_is_refused_and_left(store: FileStore, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 
 import pytest
@@ -156,3 +157,11 @@ def test_F_15_a_loop_that_was_closed_while_it_held_the_lock_does_not_hold_it_for
     asyncio.run(take())
     gc.collect()
     assert not store._locked
+
+
+async def test_F_16_a_forked_child_does_not_hold_what_its_parent_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    async with store.lock("a", wait=0.0):
+        monkeypatch.setattr(os, "getpid", lambda: 1)  # as in the child
+        async with store.lock("a", wait=0.0):
+            pass

@@ -138,6 +138,8 @@ def test_no_key_is_refused() -> None:
         SealedStore(MemoryStore(), [])
     with pytest.raises(ConfigurationError):
         SealedStore(MemoryStore(), None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="SealedStore: store must be an object with the methods load"):
+        SealedStore(MemoryStore, KEY)  # type: ignore[arg-type]
 
 
 def test_without_cryptography_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

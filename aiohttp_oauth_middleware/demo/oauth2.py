@@ -1,85 +1,37 @@
-"""The demonstration: an authorization server and two APIs on loopback, and what one object on a session does with them.
-
-Each point has its tick only if the servers' own counters say so; what the client believes doesn't count.
-"""
+"""What is shown of OAuth 2.0."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import io
-import logging
-import os
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple, TextIO
+from typing import Final, NamedTuple
 
 from aiohttp import ClientMiddlewareType, ClientSession
 
-from .client.client import Client
-from .middleware.attach import attach
-from .middleware.oauth2 import OAuth2Auth
-from .protocol.client_auth import ClientSecret
-from .protocol.grants import ClientCredentials
-from .sources.source import TokenSource
-from .sources.tokens import Tokens
-from .testing import AuthorizationServer, EchoAPI
+from ..client.client import Client
+from ..middleware.attach import attach
+from ..middleware.oauth2 import OAuth2Auth
+from ..protocol.client_auth import ClientSecret
+from ..protocol.grants import ClientCredentials
+from ..sources.source import TokenSource
+from ..sources.tokens import Tokens
+from ..testing import AuthorizationServer, EchoAPI
+from .page import Finding, Points
 
-__all__ = ("demo",)
+__all__ = ("HOUR", "POINTS", "Clock", "MakeAuth", "Stage", "make_auth", "stage")
 
 HOUR: Final = 3600.0
 UPLOAD: Final = bytes(range(256)) * 4096
-PATIENCE: Final = 5.0
 
 MakeAuth = Callable[[TokenSource, str], ClientMiddlewareType]
 
 
-def _oauth2(source: TokenSource, origin: str) -> ClientMiddlewareType:
+def make_auth(source: TokenSource, origin: str) -> ClientMiddlewareType:
     return OAuth2Auth(source, origins=origin)
-
-
-def demo(out: TextIO | None = None, *, make_auth: MakeAuth = _oauth2) -> int:
-    """Run the demonstration.
-
-    :param out: where it is told; standard output if None.
-    :param make_auth: makes the middleware that is shown, from a source and the origin that may have its tokens.
-    :returns: the exit status: 0 if every point was confirmed, else 1.
-    """
-    silent = logging.NullHandler()  # what the library logs is told here in other words
-    log = logging.getLogger("aiohttp_oauth_middleware")
-    log.addHandler(silent)
-    try:
-        return asyncio.run(_demo(_Page(sys.stdout if out is None else out), make_auth))
-    finally:
-        log.removeHandler(silent)
-
-
-async def _demo(page: _Page, make_auth: MakeAuth) -> int:
-    started = time.monotonic()
-    async with _stage(make_auth) as stage:
-        page.line("An authorization server and two APIs, all on this machine:")
-        page.line(f"  authorization server  {stage.server.issuer}")
-        page.line(f"  the API               {stage.api.origin}")
-        page.line(f"  a foreign API         {stage.foreign.origin}")
-        page.line("and a session: ClientSession(middlewares=[OAuth2Auth(tokens, origins=<the API>)])")
-        page.line()
-        confirmed = [await _confirmed(page, claim, point, stage) for claim, point in POINTS]
-    page.line()
-    seconds = time.monotonic() - started
-    page.line(f"{sum(confirmed)} of {len(confirmed)} confirmed by the servers' own counters, in {seconds:.1f} s.")
-    return 0 if all(confirmed) else 1
-
-
-async def _confirmed(page: _Page, claim: str, point: Point, stage: Stage) -> bool:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            finding = await point(stage)
-    except Exception as error:
-        finding = Finding(f"it ended with {type(error).__name__}", False)
-    page.point(claim, finding)
-    return finding.holds
 
 
 class Clock:
@@ -116,13 +68,6 @@ class Counted(NamedTuple):
         return ", ".join(shown) or "nothing"
 
 
-class Finding(NamedTuple):
-    """What came of one point: a line that tells it, and whether the counters confirm it."""
-
-    text: str
-    holds: bool
-
-
 class Stage:
     """The servers, and the session under test."""
 
@@ -145,8 +90,7 @@ class Stage:
     def finding(self, expected: Counted, *also: bool) -> Finding:
         """Compare what the servers have counted since :meth:`mark` with what they should have, and heed what is *also* so."""
         counted = Counted(*(now - before for now, before in zip(self._total(), self._before, strict=True)))
-        text = f"counted: {counted}" if counted == expected else f"counted: {counted}; expected: {expected}"
-        return Finding(text, counted == expected and all(also))
+        return Finding.of(counted, expected, *also)
 
     def _total(self) -> Counted:
         counts = self.server.counts
@@ -158,17 +102,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def _stage(make_auth: MakeAuth) -> AsyncIterator[Stage]:
-    clock = Clock()
-    async with AuthorizationServer(lifetime=HOUR, clock=clock.time) as server:
-        # A refresh token comes with the token, and a new one with each refresh; an old one that comes back ends it all.
-        server.register("demo", "demo-secret", refresh_token_for_client_credentials=True)
-        client = Client(server.issuer, "demo", ClientSecret("demo-secret"), clock=clock)
-        async with Tokens(client, ClientCredentials("reports:read")) as tokens, ClientSession() as session:
-            yield Stage(server, session, make_auth, tokens, clock)
-
-
-Point = Callable[[Stage], Awaitable[Finding]]
+async def stage(server: AuthorizationServer, clock: Clock, make_auth: MakeAuth) -> AsyncIterator[Stage]:
+    """A session of that middleware, before *server* and its APIs; *clock* is the server's too."""
+    # A refresh token comes with the token, and a new one with each refresh; an old one that comes back ends it all.
+    server.register("demo", "demo-secret", refresh_token_for_client_credentials=True)
+    client = Client(server.issuer, "demo", ClientSecret("demo-secret"), clock=clock)
+    async with Tokens(client, ClientCredentials("reports:read")) as tokens, ClientSession() as session:
+        yield Stage(server, session, make_auth, tokens, clock)
 
 
 async def first_use(stage: Stage) -> Finding:
@@ -266,7 +206,7 @@ async def retrofit(stage: Stage) -> Finding:
     return stage.finding(Counted(answers_200=1, answers_401=2), answers == {"/bare": 401, "/attached": 200, "/detached": 401})
 
 
-POINTS: Final[tuple[tuple[str, Point], ...]] = (
+POINTS: Final[Points[Stage]] = (
     ("The first request fetches a token.", first_use),
     ("The next ten use it again: no token request.", reuse),
     ("The server revokes it: 401, a refresh, and the same request is answered.", revoked),
@@ -277,28 +217,3 @@ POINTS: Final[tuple[tuple[str, Point], ...]] = (
     ("A stream that meets a 401 is never sent again empty; the 401 is returned.", stream),
     ("A session that exists already: 401, then 200 with attach(), then 401 after detach().", retrofit),
 )
-
-
-class _Page:
-    """What is printed: ticks where they can be encoded, colour on a terminal."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        try:
-            "✓✗".encode(out.encoding or "ascii")
-            self._marks = {True: "✓", False: "✗"}
-        except (UnicodeEncodeError, LookupError):
-            self._marks = {True: "[ok]", False: "[NO]"}
-        # https://no-color.org: "when present and not an empty string (regardless of its value)"
-        self._colour = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-    def line(self, text: str = "") -> None:
-        print(text, file=self._out, flush=True)
-
-    def point(self, claim: str, finding: Finding) -> None:
-        mark = self._marks[finding.holds]
-        self.line(f"{self._painted(mark, '32' if finding.holds else '31')} {claim}")
-        self.line(f"{' ' * len(mark)}   {self._painted(finding.text, '2')}")
-
-    def _painted(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text

@@ -1,0 +1,310 @@
+"""The middleware that signs requests; :rfc:`5849#section-3`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, TraceConfig, hdrs
+from aiohttp.payload import BytesPayload, Payload
+from multidict import MultiMapping
+from yarl import URL
+
+from ..errors import ConfigurationError, OAuthError
+from ..middleware.gate import Gate, Origins
+from ..middleware.placement import has_form, replace_form
+from ..middleware.resend import Refused, can_send_again, discard, is_replayable
+from ..sources.events import Event, Events
+from .client import OAuth1Client
+from .responses import clock_offset, problem_in
+from .signature import authorization_header, body_hash
+from .token import OAuth1Token
+from .tokens import OAuth1TokenSource
+
+__all__ = ("OAuth1Auth",)
+
+_REFUSALS: Final = (400, 401, 403)
+_EXPIRED: Final = "token_expired"
+
+
+class OAuth1Auth:
+    """Signs each request as it is truly sent, and once more where the server's clock or the token asks for it.
+
+    Attach it to a session, ``ClientSession(middlewares=[OAuth1Auth(client, token, origins="https://api.example.com")])``, or to
+    one that exists, with :func:`attach`, or to a single request, ``session.get(url, middlewares=[auth])``, which then goes
+    without the session's own middlewares. It works for WebSocket handshakes too. Among other middlewares it stands last: what
+    one after it changes of the URL, the ``Host`` field or a form is not what was signed.
+
+    Every send, redirect hop and reconnect has a nonce, a timestamp and a signature of its own. A body that is a form is signed
+    and sent unchanged; any other body is sent unchanged. A request that is signed already, or has an ``Authorization`` header,
+    is left as it is: that is how one request opts out.
+
+    Where the server refuses the timestamp (``oauth_problem=timestamp_refused``, or a 401 whose ``Date`` is more than a minute
+    away from our clock), the difference is learned and the request sent again, once, if its body can be; where it says that
+    the token has expired, and an :class:`OAuth1Tokens` can renew it, likewise.
+
+    :param client: who we are, and how we sign.
+    :param token: the token that is signed for; an :class:`OAuth1Tokens`, or anything with ``async token(refused=None)``, for
+        many users; None for a request in our own name ("two-legged").
+    :param origins: where signatures may go, as for :class:`OAuth2Auth`.
+    :param insecure_http: sign requests that travel over plain http beyond this machine. ``PLAINTEXT`` never does.
+    :param on_event: called with an :class:`Event` named ``origin_refused`` or ``clock_offset_learned``; it must not block.
+    :raises ConfigurationError: where an argument can't work.
+    """
+
+    def __init__(
+        self,
+        client: OAuth1Client,
+        token: OAuth1Token | OAuth1TokenSource | None = None,
+        *,
+        origins: Origins | None = None,
+        insecure_http: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        if not isinstance(client, OAuth1Client):
+            del token
+            raise ConfigurationError("OAuth1Auth: client must be an OAuth1Client")
+        source = None if token is None or isinstance(token, OAuth1Token) else token
+        if source is not None and (isinstance(source, type) or not callable(getattr(source, "token", None))):
+            del token, source  # a traceback that shows locals shall not show it: it may be the token itself
+            raise ConfigurationError("OAuth1Auth: token must be an OAuth1Token, an OAuth1Tokens, or None")
+        self._client = client
+        self._signer = client.signer
+        self._token = token if isinstance(token, OAuth1Token) else None
+        self._source: OAuth1TokenSource | None = source
+        self._gate = Gate(origins, insecure_http=insecure_http, on_event=on_event)
+        self._events = Events(on_event)
+
+    def __repr__(self) -> str:
+        gate = getattr(self, "_gate", "refused")  # a traceback that shows locals shows this one too
+        return f"<OAuth1Auth of {getattr(self, '_client', None)!r} for {gate!r}>"
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        url = request.url
+        known = url.scheme in self._gate.open.get(url.raw_authority, ())
+        if not known and not self._gate.allows(url):
+            self._gate.say_refused(url)
+            return await handler(request)
+        if self._is_signed(request):
+            self._gate.say_occupied(url)
+            return await handler(request)
+        self._signer.check_transport("the request's URL", url)
+        token = self._token if self._source is None else await self._source.token()
+        if not self._gate.admits(url):
+            self._gate.say_refused(url)
+            return await handler(request)
+        body = request.body  # as it is now: a middleware inside of us may put another one there
+        offset = self._signer.clocks.offset(url)
+        # No response is kept in a local across an await: a traceback that shows locals would show its cookies.
+        refused = Refused(await self._send(request, handler, token, offset))
+        if refused.response.status in _REFUSALS:
+            await self._after_refusal(request, handler, refused, token, body, offset)
+        return refused.response
+
+    def trace_config(self) -> TraceConfig:
+        """The same for a session that takes no middlewares, on public API alone: ``session.trace_configs.append(…)``.
+
+        It signs each request, each redirect hop within the origins, and each reconnect, in the ``Authorization`` header. It
+        sees no body, so a request with a form is refused with a ConfigurationError (but for ``PLAINTEXT``, which covers none),
+        and there is no ``oauth_body_hash``. It can't send a request again: what a 401 says of the clock helps the next one.
+        The header stays visible in ``response.request_info`` afterwards. The TraceConfig is frozen already.
+        """
+        if self._client.placement != "header" or self._client.body_hash == "on":
+            raise ConfigurationError(
+                'OAuth1Auth.trace_config: a trace hook sees no body and can only set a header; it needs placement="header" and '
+                'no body_hash="on"'
+            )
+        from ..middleware.trace import Traced
+
+        return Traced(
+            self._gate, hdrs.AUTHORIZATION, obtain=self._obtain, value=self._header_value, refused=self._prepare_for_next
+        ).config()
+
+    def _is_signed(self, request: ClientRequest) -> bool:
+        placement = self._client.placement
+        if placement == "header" and hdrs.AUTHORIZATION in request.headers:
+            return True
+        if "oauth_signature=" in request.url.raw_query_string:
+            return True
+        body = request.body
+        return placement == "form" and isinstance(body, BytesPayload) and b"oauth_signature=" in bytes(body._value)
+
+    async def _send(
+        self, request: ClientRequest, handler: ClientHandlerType, token: OAuth1Token | None, offset: float
+    ) -> ClientResponse:
+        client = self._client
+        body = request.body
+        form = b""
+        protocol: tuple[tuple[str, str], ...] = ()
+        if isinstance(body, Payload):
+            if has_form(request):
+                form = await _bytes_of(body, "a form that is a stream can't be signed: give it as a dict, str or bytes")
+            elif client.body_hash != "off":
+                protocol = await self._hash(request, body)
+        elif client.body_hash == "on" and client.placement != "form":
+            protocol = (("oauth_body_hash", body_hash(b"", self._signer.method.hash_name)),)
+        try:
+            parameters = await self._signer.sign(
+                request.method,
+                request.url,
+                request.headers.get(hdrs.HOST, ""),
+                token=token,
+                form=form,
+                protocol=protocol,
+                offset=offset,
+            )
+        except BaseException:
+            del form  # a traceback that shows locals shall not show what the user sends
+            raise
+        if client.placement != "form":
+            del form
+        if client.placement == "header":
+            request.headers[hdrs.AUTHORIZATION] = authorization_header(parameters, client.realm)
+            del parameters
+            try:
+                return await handler(request)
+            finally:
+                # ClientResponseError's repr would print it, and a retry middleware outside of us hand it back as the user's.
+                request.headers.popall(hdrs.AUTHORIZATION, None)
+        added = "&".join([f"{name}={value}" for name, value in parameters])
+        del parameters
+        if client.placement == "query":
+            url = request.url
+            request.url = URL(f"{url}{'&' if url.raw_query_string else '?'}{added}", encoded=True)
+            del added
+            try:
+                return await handler(request)
+            finally:
+                request.url = url
+        if (isinstance(body, Payload) and not has_form(request)) or request.method in ("GET", "HEAD"):
+            # RFC 5849 section 3.5.2 wants a single-part form.
+            raise ConfigurationError(
+                'OAuth1Client(placement="form"): this request has no form for its body; send data={…} with POST'
+            )
+        label = request.headers.get(hdrs.CONTENT_TYPE)
+        await replace_form(request, form + (b"&" if form else b"") + added.encode())
+        del added, form
+        try:
+            return await handler(request)
+        finally:
+            # aiohttp feeds the body of this hop to the next one.
+            await request.update_body(body)
+            if label is not None:
+                request.headers[hdrs.CONTENT_TYPE] = label
+            else:
+                request.headers.popall(hdrs.CONTENT_TYPE, None)
+
+    async def _hash(self, request: ClientRequest, body: Payload) -> tuple[tuple[str, str], ...]:
+        # OAuth Request Body Hash 1.0, draft 4, leaves out forms, and GET and HEAD.
+        if self._client.body_hash == "draft":
+            if request.method in ("GET", "HEAD") or hdrs.CONTENT_ENCODING in request.headers or not is_replayable(body):
+                return ()
+        elif hdrs.CONTENT_ENCODING in request.headers:
+            raise ConfigurationError('OAuth1Client(body_hash="on"): a body that is compressed on the way can\'t be hashed')
+        data = await _bytes_of(body, 'OAuth1Client(body_hash="on"): a stream can\'t be hashed before it is sent')
+        return (("oauth_body_hash", body_hash(data, self._signer.method.hash_name)),)
+
+    async def _after_refusal(
+        self,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        refused: Refused,
+        token: OAuth1Token | None,
+        body: object,
+        offset: float,
+    ) -> None:
+        """Send it again, at most once for each cause: our clock, and the token."""
+        clocks, clock, url = self._signer.clocks, self._signer.clock, request.url
+        causes: set[str] = set()
+        while refused.response.status in _REFUSALS:
+            sendable = can_send_again(request, body)
+            ahead = None
+            if "clock" not in causes and clocks.trusts(url, clock.monotonic()):
+                ahead = self._ahead(refused.response.status, refused.response.headers, offset)
+            if ahead is not None:
+                causes.add("clock")
+                offset += ahead
+                if not sendable:
+                    self._learn(url, offset)  # the next one will show
+                    return
+                await discard(request, refused.response)
+            elif "token" not in causes and token is not None and self._has_expired(refused.response.headers):
+                causes.add("token")
+                better = await self._better(request, refused, token, sendable)
+                if better is None or better == token or not sendable:
+                    return
+                token = better
+                await discard(request, refused.response)
+            else:
+                return
+            if request.body is not body:
+                await request.update_body(body)
+            refused.response = await self._send(request, handler, token, offset)
+            if "clock" in causes and ahead is not None:
+                self._judge(url, refused.response, offset)
+
+    def _ahead(self, status: int, headers: MultiMapping[str], offset: float) -> float | None:
+        problem = problem_in(headers.getall(hdrs.WWW_AUTHENTICATE, ()))
+        return clock_offset(status, problem, headers.get(hdrs.DATE), now=self._signer.clock.time() + offset)
+
+    def _judge(self, url: URL, response: ClientResponse, offset: float) -> None:
+        """Keep *offset* if the request passed with it, or failed for another reason that the server names."""
+        problem = problem_in(response.headers.getall(hdrs.WWW_AUTHENTICATE, ())).get("oauth_problem")
+        if response.status not in _REFUSALS or problem not in (None, "timestamp_refused"):
+            self._learn(url, offset)
+        else:
+            self._signer.clocks.distrust(url, self._signer.clock.monotonic())
+
+    def _learn(self, url: URL, offset: float) -> None:
+        self._signer.clocks.learn(url, offset)
+        self._events.hand_over(Event("clock_offset_learned", origin=f"{url.scheme}://{url.raw_host}:{url.port}"))
+
+    def _has_expired(self, headers: MultiMapping[str]) -> bool:
+        problem = problem_in(headers.getall(hdrs.WWW_AUTHENTICATE, ()))
+        return self._source is not None and problem.get("oauth_problem") == _EXPIRED
+
+    async def _better(self, request: ClientRequest, refused: Refused, token: OAuth1Token, sendable: bool) -> OAuth1Token | None:
+        assert self._source is not None
+        try:
+            return await self._source.token(token)
+        except OAuthError:
+            if not sendable:
+                return None  # the response is what there is; the next request will say why there is no token
+            await discard(request, refused.response)
+            raise
+        except BaseException:
+            refused.response.close()
+            raise
+
+    async def _obtain(self) -> tuple[OAuth1Token | None]:
+        return (self._token if self._source is None else await self._source.token(),)
+
+    async def _header_value(self, credentials: tuple[OAuth1Token | None], params: aiohttp.TraceRequestHeadersSentParams) -> str:
+        self._signer.check_transport("the request's URL", params.url)
+        label = params.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+        if label == "application/x-www-form-urlencoded" and self._signer.method.name != "PLAINTEXT":
+            raise ConfigurationError(
+                "OAuth1Auth.trace_config: a trace hook can't see the form that has to be signed; use middlewares= or attach()"
+            )
+        host = params.headers.get(hdrs.HOST, "")
+        parameters = await self._signer.sign(params.method, params.url, host, token=credentials[0])
+        return authorization_header(parameters, self._client.realm)
+
+    async def _prepare_for_next(
+        self, credentials: tuple[OAuth1Token | None], url: URL, status: int, headers: MultiMapping[str]
+    ) -> None:
+        clocks = self._signer.clocks
+        offset = clocks.offset(url)
+        ahead = self._ahead(status, headers, offset) if status in _REFUSALS else None
+        if ahead is not None and clocks.trusts(url, self._signer.clock.monotonic()):
+            self._learn(url, offset + ahead)
+
+
+async def _bytes_of(body: Payload, problem: str) -> bytes:
+    """What *body* will send, which afterwards it still can; *problem* is said where that can't be had."""
+    if isinstance(body, BytesPayload):
+        return bytes(body._value)
+    if not is_replayable(body):
+        raise ConfigurationError(problem)
+    return bytes(await body.as_bytes())

@@ -1,0 +1,1 @@
+"""OAuth 1 on the wire."""
