@@ -167,7 +167,10 @@ class Renewal:
                     if heed_cooldown:
                         self._respect_cooldown(state)
                     if state.under_way and not lock.predecessor_is_dead and state.token is not None and usable(state.token):
-                        self._wait_for_the_other(state.token)
+                        if state.token == seen:
+                            self._wait_for_the_other(state.token)
+                        self._emit("refresh_adopted")
+                        return state.token
                 outcome = await self._attempt(state, version, lock, tries, anew)
                 if outcome is not None:
                     return outcome
