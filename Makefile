@@ -12,6 +12,7 @@ PIP_INSTALL := -m pip -qq --disable-pip-version-check install
 SETTINGS := setup.cfg setup.py pyproject.toml
 OIDC_PROVIDER := tests/interop/oidc_provider
 GLEWLWYD := tests/interop/.glewlwyd
+REDIS := tests/interop/.redis
 FUZZ_CASES ?= 1000000
 SOAK_SECONDS ?= 60
 SOAK_KILLS ?= 300
@@ -84,9 +85,10 @@ fuzz: $(VENV)/.test
 	@FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m tests.fuzz
 
 # A thousand seeds for each await point, a hundred times the examples of the state machine: about half an hour.
-soak: $(VENV)/.test
+soak: $(VENV)/.test interop-servers
 	@SEEDS=1000 $(BIN)/python -m pytest --timeout=0 tests/faults/test_await_points.py tests/property/test_single_flight.py
 	@$(BIN)/python -m tests.soak $(SOAK_SECONDS) $(SOAK_KILLS)
+	@G_05_SECONDS=60 $(BIN)/python -m pytest --timeout=0 -s tests/interop/test_redis_processes.py
 
 bench: .venv-bench/.installed
 	@.venv-bench/bin/python -m tests.bench
@@ -110,16 +112,22 @@ interop-servers:
 		|| { echo "INTEROP: oidc-provider could not be installed" >&2; test "$(REQUIRE_INTEROP)" != 1; }; fi
 	@if command -v apt-get >/dev/null; then $(MAKE) -s $(GLEWLWYD)/.unpacked \
 		|| { echo "INTEROP: glewlwyd could not be unpacked" >&2; test "$(REQUIRE_INTEROP)" != 1; }; fi
+	@if command -v apt-get >/dev/null && ! command -v redis-server >/dev/null; then $(MAKE) -s $(REDIS)/.unpacked \
+		|| { echo "INTEROP: redis-server could not be unpacked" >&2; test "$(REQUIRE_INTEROP)" != 1; }; fi
 
 $(OIDC_PROVIDER)/node_modules/.installed: $(OIDC_PROVIDER)/package.json $(OIDC_PROVIDER)/package-lock.json
 	@cd $(OIDC_PROVIDER) && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-$(GLEWLWYD)/.unpacked: tests/interop/unpack_glewlwyd
-	@tests/interop/unpack_glewlwyd
+$(GLEWLWYD)/.unpacked: tests/interop/unpack
+	@tests/interop/unpack .glewlwyd glewlwyd dbconfig-no-thanks
+	@touch $@
+
+$(REDIS)/.unpacked: tests/interop/unpack
+	@tests/interop/unpack .redis redis-server
 	@touch $@
 
 clean:
 	@rm -rf $(VENV) .venv-bench .venv-aiohttp-* build dist *.egg-info docs/_build htmlcov .coverage .coverage.* \
-		.hypothesis .mypy_cache .pytest_cache .ruff_cache $(OIDC_PROVIDER)/node_modules $(GLEWLWYD)
+		.hypothesis .mypy_cache .pytest_cache .ruff_cache $(OIDC_PROVIDER)/node_modules $(GLEWLWYD) $(REDIS)
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from .stores.keyring import KeyringBackend as KeyringBackend
     from .stores.keyring import KeyringStore as KeyringStore
     from .stores.memory import MemoryStore as MemoryStore
+    from .stores.redis import RedisStore as RedisStore
     from .stores.sealed import SealedStore as SealedStore
     from .stores.sqlite import SQLiteStore as SQLiteStore
     from .stores.store import Lock as Lock
@@ -130,6 +131,7 @@ _WHERE = {
     "stores.file": ("FileStore",),
     "stores.keyring": ("KeyringBackend", "KeyringStore"),
     "stores.memory": ("MemoryStore",),
+    "stores.redis": ("RedisStore",),
     "stores.sealed": ("SealedStore",),
     "stores.sqlite": ("SQLiteStore",),
     "stores.store": ("Lock", "Record", "TokenStore"),

@@ -65,6 +65,7 @@ PUBLIC = (
     "ProtocolViolation",
     "Quirks",
     "Record",
+    "RedisStore",
     "RefreshInDoubt",
     "RefreshToken",
     "Refusal",
@@ -161,14 +162,14 @@ def test_importing_the_package_loads_nothing_else() -> None:
 def test_the_names_of_the_first_example_load_no_cryptography() -> None:
     modules = loaded_after(f"import aiohttp\nbefore = set(sys.modules)\n{FIVE}")
     roots = {module.split(".")[0] for module in modules}
-    assert roots.isdisjoint({"authlib", "cryptography", "joserfc", "requests", "sqlite3"})
+    assert roots.isdisjoint({"authlib", "cryptography", "joserfc", "redis", "requests", "sqlite3"})
     ours = [module for module in modules if module.startswith("aiohttp_oauth_middleware.")]
     assert [module for module in ours if module.split(".")[1] in ("demo", "providers", "testing", "logins", "oauth1")] == []
 
 
 def test_the_embedded_server_is_not_loaded_by_the_package() -> None:
     modules = loaded_after("from aiohttp_oauth_middleware import *")
-    assert [module for module in modules if ".testing" in module or module.split(".")[0] == "authlib"] == []
+    assert [module for module in modules if ".testing" in module or module.split(".")[0] in ("authlib", "redis")] == []
 
 
 def test_star_import_yields_the_public_names() -> None:

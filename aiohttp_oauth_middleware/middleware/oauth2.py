@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -18,12 +19,12 @@ from ..errors import ConfigurationError, OAuthError, TokenUnavailable
 from ..sources.source import Refusal, TokenSource
 from ..token import Token
 from ..value import check_number
-from .placement import BearerHeader, Header, Placement
 
 if TYPE_CHECKING:
     from ..protocol.challenge import Challenge
     from ..sources.events import Event
     from .gate import Origins
+    from .placement import Header, Placement
     from .resend import Refused
 
 __all__ = ("OAuth2Auth",)
@@ -93,6 +94,7 @@ class OAuth2Auth:
             check_number("OAuth2Auth: fresh_token_delay", fresh_token_delay, "seconds")
         self._source = source
         from .gate import Gate  # with the first object, not with the import of the package
+        from .placement import BearerHeader, Header
 
         places = origins if origins is not None else getattr(source, "origins", None)
         self._gate = Gate(places, insecure_http=insecure_http, on_event=on_event)
@@ -161,22 +163,22 @@ class OAuth2Auth:
         ``response.request_info`` afterwards, and the time to obtain a token isn't part of ``ClientTimeout(total=…)``. The
         TraceConfig is frozen already.
         """
-        if not isinstance(self._placement, Header):
-            raise ConfigurationError("OAuth2Auth.trace_config: a trace hook can only set a header; use a Header placement")
+        from .placement import Header
         from .trace import Traced  # few sessions need it
 
+        if not isinstance(self._placement, Header):
+            raise ConfigurationError("OAuth2Auth.trace_config: a trace hook can only set a header; use a Header placement")
         return Traced(
             self._gate,
             self._placement.field,
             obtain=lambda: self._token(None),
-            value=self._header_value,
+            value=partial(self._header_value, self._placement),
             refused=self._prepare_for_next,
         ).config()
 
-    async def _header_value(self, token: Token, params: aiohttp.TraceRequestHeadersSentParams) -> str:
-        assert isinstance(self._placement, Header)
-        _check_bearer(token, self._placement)
-        return self._placement.value(token)
+    async def _header_value(self, placement: Header, token: Token, params: aiohttp.TraceRequestHeadersSentParams) -> str:
+        _check_bearer(token, placement)
+        return placement.value(token)
 
     async def _prepare_for_next(self, token: Token, url: URL, status: int, headers: MultiMapping[str]) -> None:
         """Have a better token ready for the next request."""

@@ -169,9 +169,11 @@ def _check_once(ours: str, others: str) -> None:
     # RFC 5849 section 3.1: "Each parameter MUST NOT appear more than once per request".
     if "oauth_" not in others:
         return
-    if twice := sorted(_names(others) & (_names(ours) | {"oauth_signature"})):
+    twice = min(_names(others) & (_names(ours) | {"oauth_signature"}), default=None)
+    del ours, others  # a traceback that shows locals shall not show the values
+    if twice is not None:
         raise ConfigurationError(
-            f"the request has a parameter {twice[0]} of its own, as the signature has (RFC 5849 section 3.1): take it out"
+            f"the request has a parameter {twice} of its own, as the signature has (RFC 5849 section 3.1): take it out"
         )
 
 

@@ -321,6 +321,7 @@ class KeyedToken:
             token = await renewal.run(
                 seen.token if seen is not None else None,
                 fresh=lambda stored: self._as_held(stored).fresh(self._clock),
+                usable=self._serves,
                 tries=1 if seen is not None and seen.usable(self._clock) else UNATTENDED_TRIES,
                 anew=anew,
                 heed_cooldown=heed_cooldown,
@@ -467,6 +468,12 @@ class KeyedToken:
         common, clock = self._common, self._clock
         jitter = BACKGROUND_JITTER if common.background_refresh else LEEWAY_JITTER
         return Held(token, clock.monotonic(), clock.time(), common.leeway, random.random(), jitter)
+
+    def _serves(self, stored: Token) -> bool:
+        """Whether a stored token is valid, and was not refused here."""
+        held = self.held
+        known = held is not None and held.token.access_token == stored.access_token
+        return (held if held is not None and known else self._as_held(stored)).usable(self._clock)
 
     def _hold(self, token: Token) -> None:
         self.held = self._as_held(token)

@@ -10,6 +10,7 @@ ok, newer than the caller's it is adopted, without a request
 ok, cooling down            TokenUnavailable, without a request
 ok, with a refresh token    the intent is written, the refresh token sent, the outcome written
 ok, and an intent (pending) the same: it is sent again until the answer is definite; a refusal is then RefreshInDoubt
+ok, and an intent under way TokenUnavailable while the access token serves, then the same; unless who wrote it is dead
 ok, no refresh token        the grant if nobody need be present, else LoginRequired
 dead                        the same
 signed_out                  LoginRequired
@@ -28,8 +29,10 @@ lost, cut off, nonsense     ok, cool-down, pending stays        TokenUnavailable
 ==========================  ==================================  ==================================================
 
 A refresh token is never sent by two requests at once, and never after it was replaced or refused: the lock excludes, the intent
-is durable before it leaves (if that write fails, it is not sent), and the result is durable before any waiter wakes. The
-exchange, the store, the clock and chance are arguments, so that a scheduler in a test can drive all of it.
+is durable before it leaves (if that write fails, it is not sent), and the result is durable before any waiter wakes. Where the
+lock is a lease, an intent under way may be that of a process that was stopped and comes back: its result is waited for until
+the access token expires. The exchange, the store, the clock and chance are arguments, so that a scheduler in a test can drive
+all of it.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from ..clock import Clock
 from ..errors import (
@@ -62,6 +65,8 @@ __all__ = ("COOLDOWN_CAP", "Obtain", "Renewal")
 COOLDOWN_CAP: Final = 300.0
 BACKOFF_CAP: Final = 60.0
 UNATTENDED_TRIES: Final = 3
+# After so many seconds at most the store is asked whether another process has written the result that is waited for.
+OTHER_S_RESULT: Final = 5.0
 _CONFLICTS: Final = 5
 _WRITE_TRIES: Final = 12
 
@@ -131,6 +136,7 @@ class Renewal:
         seen: Token | None,
         *,
         fresh: Callable[[Token], bool],
+        usable: Callable[[Token], bool],
         tries: int = UNATTENDED_TRIES,
         anew: bool = False,
         heed_cooldown: bool = True,
@@ -139,6 +145,7 @@ class Renewal:
 
         :param seen: the token that the caller has and that won't do; a stored one that equals it is renewed.
         :param fresh: whether a stored token will do.
+        :param usable: whether one serves on though it is not fresh.
         :param tries: of an unattended grant, at most.
         :param anew: use the grant, whatever is stored.
         :param heed_cooldown: fail at once while an earlier failure cools down.
@@ -159,6 +166,8 @@ class Renewal:
                         return state.token
                     if heed_cooldown:
                         self._respect_cooldown(state)
+                    if state.under_way and not lock.predecessor_is_dead and state.token is not None and usable(state.token):
+                        self._wait_for_the_other(state.token)
                 outcome = await self._attempt(state, version, lock, tries, anew)
                 if outcome is not None:
                     return outcome
@@ -176,7 +185,7 @@ class Renewal:
         doubt = state.pending if single_use else None
         if single_use:
             # The intent is the pre-flight: where it can't be written, nothing is spent.
-            intent = state.replace(owner=self._owner, pending=doubt or Pending(self._clock.time()))
+            intent = state.replace(owner=self._owner, pending=doubt or Pending(self._clock.time()), cooldown_until=0.0)
             if not await self._save(intent, version, lock):
                 return None
             state, version, self.unwritten = intent, version + 1, None
@@ -190,15 +199,15 @@ class Renewal:
                 state = state.replace(token=previous.replace(refresh_token=None), pending=None)
                 previous, doubt = None, None
                 # Written before anything else is sent: whoever comes after us must not send what was refused.
-                if await self._note(state, version, lock):
+                if await self._note(state, version):
                     version += 1
                 token = await self._earn(tries)
         except OAuthError as error:
-            answer = await self._failed(error, state, version, lock, doubt, renewing=previous is not None)
+            answer = await self._failed(error, state, version, doubt, renewing=previous is not None)
             if answer is error:
                 raise
             raise answer from error
-        return await self._succeeded(token, version, lock)
+        return await self._succeeded(token, version, previous)
 
     def _first_use(self, grant: Grant, state: State) -> bool:
         """Whether a grant that somebody has to bring is still unspent."""
@@ -234,16 +243,16 @@ class Renewal:
         self._emit("refresh_succeeded")
         return token
 
-    async def _succeeded(self, token: Token, version: int, lock: Lock) -> Token:
+    async def _succeeded(self, token: Token, version: int, previous: Token | None) -> Token:
         state = State(owner=self._owner, token=token)
         self.unwritten = token, version
         for attempt in range(_WRITE_TRIES):
             try:
-                if await self._save_surely(state, version, lock):
+                if await self._save_surely(state, version):
                     self.unwritten = None
                     return token
                 self.unwritten = None
-                return await self._adopt_newer(token)
+                return await self._adopt_newer(token, version, previous)
             except (LoginRequired, asyncio.CancelledError):
                 raise
             except Exception as error:
@@ -257,18 +266,23 @@ class Renewal:
                     except asyncio.CancelledError:
                         # The loop ends: the last chance to write it.
                         with contextlib.suppress(Exception):
-                            await self._save_surely(state, version, lock)
+                            await self._save_surely(state, version)
                             self.unwritten = None
                         raise
         self._emit("store_write_failed")
         return token
 
-    async def _adopt_newer(self, ours: Token) -> Token:
+    async def _adopt_newer(self, ours: Token, version: int, previous: Token | None) -> Token:
         """Somebody wrote without the lock (a login, a sign-out): what they wrote counts, ours is dropped."""
         record = await self._store.load(self._key)
         state = State.from_body(record.body) if record else None
         if state is not None and state.token == ours:
             return ours  # it was our own write, whose success had not reached us
+        if record is not None and state is not None and record.version < version and state.token == previous:
+            # The store went back to what it was before our intent, as a failover may: nobody wrote, and ours is newer.
+            if await self._save_surely(State(owner=self._owner, token=ours), record.version):
+                return ours
+            raise StoreError("the store went back to an older record, which changed as it was about to be written")
         self._emit("stale_write_refused")
         if state is None and self._grant is not None and self._grant.unattended:
             return ours  # it was forgotten, which signs nobody out: whoever waits has it, and the store stays as it was left
@@ -276,9 +290,7 @@ class Renewal:
             raise LoginRequired("this user was signed out while the token was being renewed: sign in again")
         return state.token
 
-    async def _failed(
-        self, error: OAuthError, state: State, version: int, lock: Lock, doubt: Pending | None, renewing: bool
-    ) -> OAuthError:
+    async def _failed(self, error: OAuthError, state: State, version: int, doubt: Pending | None, renewing: bool) -> OAuthError:
         """Write what is known after *error*, and return what the caller shall get."""
         failures = state.failures + 1
         refused = isinstance(error, InvalidGrant | InvalidClient)
@@ -288,7 +300,7 @@ class Renewal:
             if self._final(state):
                 answer = self._dead(error, doubt)
                 dead = state.replace(kind="dead", pending=None, failures=0, refusals=0, since=self._clock.time())
-                await self._note(dead, version, lock)
+                await self._note(dead, version)
                 return answer
             answer = TokenUnavailable(f"{error}; by the quirk refusals_before_latch it may pass")
         wait = self.cooldown = self._backoff(failures, answer.retry_after)
@@ -308,7 +320,6 @@ class Renewal:
                 refusals=refusals,
             ),
             version,
-            lock,
         )
         return answer
 
@@ -337,18 +348,28 @@ class Renewal:
             self.cooldown = wait
             raise TokenUnavailable(f"an earlier request for a token failed; the next is made in {wait:.0f} s", retry_after=wait)
 
-    async def _save(self, state: State, version: int, lock: Lock) -> bool:
+    def _wait_for_the_other(self, token: Token) -> NoReturn:
+        wait = self._chance(1.0, OTHER_S_RESULT)
+        if token.expires_at is not None:
+            wait = max(0.0, min(wait, token.expires_at - self._clock.time()))
+        self.cooldown = wait
+        raise TokenUnavailable("another process may be renewing this token: it serves on until it expires", retry_after=wait)
+
+    # An intent is written under the lock. An outcome is not, for the version that the intent made fences it: who acted since
+    # a lease was lost has changed it, and if nobody did, the only copy of a new refresh token is not dropped for that.
+
+    async def _save(self, state: State, version: int, lock: Lock | None = None) -> bool:
         record = Record(version + 1, self._label, state.to_body())
         return await self._store.save(self._key, record, expected=version, lock=lock)
 
-    async def _save_surely(self, state: State, version: int, lock: Lock) -> bool:
+    async def _save_surely(self, state: State, version: int) -> bool:
         """The same, to its end although this task is cancelled."""
-        return await finish(lambda: self._save(state, version, lock), self._shutdown_grace)
+        return await finish(lambda: self._save(state, version), self._shutdown_grace)
 
-    async def _note(self, state: State, version: int, lock: Lock) -> bool:
+    async def _note(self, state: State, version: int) -> bool:
         """Write what is good to know, and return whether it was; where that fails, the caller's error matters more."""
         try:
-            return await self._save_surely(state, version, lock)
+            return await self._save_surely(state, version)
         except Exception as error:
             self._emit("store_write_failed", error)
             return False

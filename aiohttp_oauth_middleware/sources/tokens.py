@@ -7,6 +7,7 @@ import hashlib
 import inspect
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -16,12 +17,12 @@ from ..protocol.grants import Grant
 from ..token import Token
 from ..value import check_flags, check_number
 from .key import called_key, check_key_argument, checked_key
-from .keyed import Common, KeyedToken
 from .source import Login, Refusal, TokenSource
 
 if TYPE_CHECKING:
     from ..stores.store import TokenStore
     from .events import Event
+    from .keyed import KeyedToken
 
 __all__ = ("Tokens",)
 
@@ -107,6 +108,7 @@ class Tokens:
         self._monotonic = client.clock.monotonic
         self._cache: OrderedDict[str, KeyedToken] = OrderedDict()
         from .events import Events  # when there are Tokens, not with the import of the package
+        from .keyed import Common, KeyedToken
 
         self._common = Common(
             client=client,
@@ -120,7 +122,8 @@ class Tokens:
             events=Events(on_event),
             on_token=on_token,
         )
-        self._fixed = KeyedToken(key, self._common) if isinstance(key, str) else None
+        self._of_key = partial(KeyedToken, common=self._common)
+        self._fixed = self._of_key(key) if isinstance(key, str) else None
 
     def __repr__(self) -> str:
         how = getattr(self._grant, "grant_type", None) or ("stored tokens" if self._grant is None else "login")
@@ -240,7 +243,7 @@ class Tokens:
         cache = self._cache
         keyed = cache.get(key)
         if keyed is None:
-            keyed = cache.setdefault(key, KeyedToken(key, self._common))
+            keyed = cache.setdefault(key, self._of_key(key))
             while len(cache) > self._cache_size:
                 cache.popitem(last=False)
         elif len(cache) > 1:

@@ -210,7 +210,7 @@ async def _raw(method: str, pem: str, requests: list[_Request]) -> _Candidate:
 
     def keep(text: str, client_secret: str, token_secret: str) -> str:
         texts.append(text)
-        return ""
+        return "unused"
 
     prepare_ours, sign_ours = _ours(SignatureMethod(method, keep))
     await sign_ours([prepare_ours(request) for request in requests])

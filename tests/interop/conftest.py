@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 import pytest
 
 from tests.interop import glewlwyd as glewlwyd_process
+from tests.interop import redis_server as redis_process
 from tests.interop.browser import browser
 from tests.interop.child import running
 from tests.interop.servers import Server
@@ -100,3 +101,17 @@ def secret_service_programs(request: pytest.FixtureRequest) -> None:
     """What a Secret Service of our own takes."""
     if not all(shutil.which(program) for program in ("gnome-keyring-daemon", "dbus-run-session")):
         _unavailable(request, "gnome-keyring", "On Debian run `apt-get install gnome-keyring dbus`.")
+
+
+@pytest.fixture(scope="session")
+def redis_is_there(request: pytest.FixtureRequest) -> None:
+    """Whoever asks for it is skipped where there is no redis-server."""
+    if redis_process.program() is None:
+        _unavailable(request, "redis-server", "On Debian run `apt-get update`, and then `make test` again.")
+
+
+@pytest.fixture(scope="session")
+def redis_alone(redis_is_there: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis_process.RedisServer]:
+    """A Redis that no test stops or sets up otherwise; each takes a prefix of its own."""
+    with redis_process.redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server

@@ -9,7 +9,6 @@ import contextlib
 import http.cookiejar
 import json
 import secrets
-import socket
 import sqlite3
 import time
 import urllib.error
@@ -21,10 +20,10 @@ from typing import Any, Final
 from aiohttp import ClientSession
 
 from tests.interop.browser import REDIRECT_URI, browser
-from tests.interop.child import Child, running
+from tests.interop.child import Child, free_port, running
 from tests.interop.servers import SECRET
 
-# Where unpack_glewlwyd puts it, and where the system does.
+# Where unpack puts it, and where the system does.
 PLACES: Final = (Path(__file__).parent / ".glewlwyd", Path("/"))
 PROGRAM: Final = "usr/bin/glewlwyd"
 MODULES: Final = "usr/lib/glewlwyd"
@@ -152,13 +151,6 @@ class Glewlwyd:
                 self.call("PUT", f"api/auth/grant/{client_id}", {"scope": " ".join(["openid", *scopes])})
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _answers(child: Child, server: Glewlwyd) -> bool:
     """Whether it came up; False where it ended, as it does when another process took the port first."""
     deadline = time.monotonic() + 30
@@ -187,7 +179,7 @@ def glewlwyd(root: Path, folder: Path, *, access_token_ttl: int = 3600) -> Itera
     libraries = ":".join(str(found) for found in root.glob("**/lib/*-linux-gnu*")) if root != Path("/") else ""
     for _ in range(5):
         # It can't take port 0, so a port that was free a moment ago has to do.
-        port = _free_port()
+        port = free_port()
         url = f"http://127.0.0.1:{port}"
         configuration = folder / "glewlwyd.conf"
         configuration.write_text(

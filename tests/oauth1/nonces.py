@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from yarl import URL
 
@@ -28,7 +29,8 @@ TARGET = URL("http://127.0.0.1/")
 
 async def nonce() -> bytes:
     """That of one request: 16 bytes."""
-    made = bytes.fromhex(dict(await CLIENT.signer.sign("GET", TARGET, "127.0.0.1", token=TOKEN))["oauth_nonce"])
+    parameters = await CLIENT.signer.sign("GET", TARGET, "127.0.0.1", token=TOKEN)
+    made = bytes.fromhex(dict(parse_qsl(parameters))["oauth_nonce"])
     assert len(made) == 16
     return made
 

@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, assert_type
 
+import redis
+import redis.asyncio
 from aiohttp import ClientRequest, ClientResponse, ClientSession, TraceConfig, web
 from yarl import URL
 
@@ -48,6 +50,7 @@ from aiohttp_oauth_middleware import (
     OAuthError,
     Quirks,
     Record,
+    RedisStore,
     RefreshInDoubt,
     Refusal,
     SealedStore,
@@ -254,6 +257,10 @@ stores: list[oauth.TokenStore] = [
     FileStore("~/.config/my-cli/tokens"),
     FileStore(Path("tokens")),
     SQLiteStore("tokens.db"),
+    RedisStore(redis.asyncio.Redis(), prefix="tokens:", lease=30, timeout=2.5, replicas=1),
+    RedisStore(redis.asyncio.RedisCluster("redis.example.com")),
+    RedisStore(lambda: redis.asyncio.Redis(decode_responses=True)),
+    RedisStore(redis.asyncio.Sentinel([]).master_for("tokens")),  # type: ignore[no-untyped-call]
     KeyringStore("my-cli", locks=Path("locks"), entry_size=1_200),
     SealedStore(MemoryStore(), SealedStore.generate_key()),
     SealedStore(FileStore("tokens"), [Secret("…"), read_secret, lambda: "…"]),
@@ -265,6 +272,9 @@ stores: list[oauth.TokenStore] = [
 
 def refused_stores() -> None:
     FileStore(b"tokens")  # type: ignore[arg-type]
+    RedisStore(redis.Redis())  # type: ignore[arg-type]
+    RedisStore(redis.Redis)  # type: ignore[arg-type]
+    RedisStore("redis://localhost")  # type: ignore[arg-type]
     SealedStore(SealedStore.generate_key())  # type: ignore[arg-type, call-arg]
     CallbackStore(loaded)  # type: ignore[call-arg]
     KeyringStore("my-cli", backend={})  # type: ignore[arg-type]

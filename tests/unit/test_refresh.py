@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -82,6 +83,7 @@ class Bench:
         seen: Token | None = None,
         *,
         fresh: Callable[[Token], bool] = lambda token: True,
+        usable: Callable[[Token], bool] = lambda token: True,
         tries: int = 3,
         anew: bool = False,
         heed_cooldown: bool = True,
@@ -103,7 +105,7 @@ class Bench:
             unwritten=self.unwritten,
             chance=self.chance,
         )
-        return await self.renewal.run(seen, fresh=fresh, tries=tries, anew=anew, heed_cooldown=heed_cooldown)
+        return await self.renewal.run(seen, fresh=fresh, usable=usable, tries=tries, anew=anew, heed_cooldown=heed_cooldown)
 
     def put(self, state: State) -> None:
         self.store._records[KEY] = Record(self.version() + 1, "alice", state.to_body())
@@ -261,6 +263,136 @@ async def test_a_record_that_cannot_be_read_is_an_error_and_never_no_token() -> 
     with pytest.raises(StoreCorrupted):
         await bench.run()
     assert bench.sent == []
+
+
+# A lease only guesses whether who held it before is dead.
+
+
+class LeaseStore(MemoryStore):
+    """A store whose lock is a lease, and which notes what was written under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[tuple[bool, State]] = []
+
+    @asynccontextmanager
+    async def lock(self, key: str, *, wait: float) -> AsyncIterator[Lock]:
+        async with super().lock(key, wait=wait):
+            yield Lease()
+
+    async def save(self, key: str, record: Record, *, expected: int, lock: Lock | None = None) -> bool:
+        saved = await super().save(key, record, expected=expected, lock=lock)
+        if saved:
+            self.written.append((lock is not None, State.from_body(record.body)))
+        return saved
+
+
+class Lease:
+    predecessor_is_dead = False
+
+
+async def test_P3_F_48_an_intent_under_way_is_left_to_who_wrote_it_while_the_access_token_serves() -> None:
+    bench = Bench(store=LeaseStore())
+    bench.put(State(token=OLD, pending=Pending(5.0, "elsewhere:1")))
+    with pytest.raises(TokenUnavailable, match="serves on") as caught:
+        await bench.run(OLD)
+    assert bench.sent == []
+    assert bench.version() == 1
+    assert caught.value.retry_after == bench.renewal.cooldown == 5.0
+    bench.put(State(token=NEWER))
+    assert await bench.run(OLD) == NEWER, "the result of the other"
+
+
+async def test_P3_F_48_when_it_serves_no_more_the_refresh_token_is_sent_once_and_a_refusal_is_RefreshInDoubt() -> None:
+    bench = Bench(invalid_grant(), store=LeaseStore())
+    bench.put(State(token=OLD, pending=Pending(5.0, "elsewhere:1")))
+    with pytest.raises(RefreshInDoubt) as caught:
+        await bench.run(OLD, usable=lambda token: False)
+    assert caught.value.process == "elsewhere:1"
+    assert bench.sent == ["r1"]
+
+
+async def test_P3_the_next_look_at_another_s_result_comes_when_the_access_token_expires_at_the_latest() -> None:
+    bench = Bench(store=LeaseStore())
+    for left, wait in ((3.0, 3.0), (0.5, 0.5), (-1.0, 0.0), (60.0, 5.0)):
+        token = OLD.replace(expires_at=bench.clock.time() + left)
+        bench.put(State(token=token, pending=Pending(5.0, "elsewhere:1")))
+        with pytest.raises(TokenUnavailable):
+            await bench.run(token)
+        assert bench.renewal.cooldown == pytest.approx(wait)
+
+
+async def test_P3_an_intent_whose_owner_noted_that_its_answer_is_lost_is_not_under_way() -> None:
+    bench = Bench(unavailable(sent=True), NEW, store=LeaseStore())
+    bench.put(State(token=OLD))
+    with pytest.raises(TokenUnavailable):
+        await bench.run(OLD)
+    bench.clock.advance(61.0)
+    assert await bench.run(OLD) == NEW
+    assert [state.under_way for state in bench.records_when_sent] == [True, True]
+
+
+async def test_P3_an_intent_is_written_under_the_lock_and_its_outcome_by_its_version_alone() -> None:
+    for answer, outcome in ((NEW, "ok"), (invalid_grant(), "dead"), (unavailable(sent=True), "ok")):
+        store = LeaseStore()
+        bench = Bench(answer, store=store)
+        bench.put(State(token=OLD))
+        with contextlib.suppress(LoginRequired, TokenUnavailable):
+            await bench.run(OLD)
+        assert [(locked, state.kind, state.under_way) for locked, state in store.written] == [
+            (True, "ok", True),
+            (False, outcome, False),
+        ]
+
+
+async def test_P3_a_result_is_not_lost_where_the_store_went_back_to_the_record_before_the_intent() -> None:
+    async def fail_over() -> Token:
+        bench.store._records[KEY] = before
+        return NEW
+
+    bench = Bench(fail_over)
+    bench.put(State(token=NEWER))
+    bench.put(State(token=OLD))
+    before = bench.store._records[KEY]
+    assert await bench.run(OLD) == NEW
+    assert bench.state() == State(owner="owner", token=NEW)
+    assert bench.version() == 3
+    assert "stale_write_refused" not in bench.events()
+
+
+async def test_P3_a_record_that_is_older_and_of_another_token_is_no_such_store() -> None:
+    async def forget_and_sign_in() -> Token:
+        bench.store._records[KEY] = Record(1, "alice", State(token=NEWER).to_body())
+        return NEW
+
+    bench = Bench(forget_and_sign_in)
+    bench.put(State(token=NEWER))
+    bench.put(State(token=OLD))
+    assert await bench.run(OLD) == NEWER
+    assert bench.state() == State(token=NEWER)
+
+
+async def test_P3_a_store_that_goes_on_changing_after_it_went_back_is_tried_again() -> None:
+    class Restless(MemoryStore):
+        refusals = 0
+
+        async def save(self, key: str, record: Record, *, expected: int, lock: Lock | None = None) -> bool:
+            if expected == 2 and self.refusals < 1 and State.from_body(record.body).token == NEW:
+                self.refusals += 1
+                return False
+            return await super().save(key, record, expected=expected, lock=lock)
+
+    async def fail_over() -> Token:
+        bench.store._records[KEY] = before
+        return NEW
+
+    bench = Bench(fail_over, store=Restless())
+    bench.put(State(token=NEWER))
+    bench.put(State(token=OLD))
+    before = bench.store._records[KEY]
+    assert await bench.run(OLD) == NEW
+    assert bench.state().token == NEW
+    assert "store_write_retried" in bench.events()
 
 
 # The table of what comes back.
