@@ -84,11 +84,13 @@ docs: $(VENV)/.tools
 fuzz: $(VENV)/.test
 	@FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m tests.fuzz
 
-# A thousand seeds for each await point, a hundred times the examples of the state machine: about half an hour.
+# A hundred times what the suite does, and what it can't do at all: some hours.
 soak: $(VENV)/.test interop-servers
 	@SEEDS=1000 $(BIN)/python -m pytest --timeout=0 tests/faults/test_await_points.py tests/property/test_single_flight.py
-	@G_05_SECONDS=60 $(BIN)/python -m pytest --timeout=0 -s tests/interop/test_redis_processes.py
+	@SCHEDULES=100000 FORKS=10000 REFRESHES=100000 $(BIN)/python -m pytest --timeout=0 \
+		tests/property/test_schedules.py tests/faults/test_forks.py tests/faults/test_leaks.py
 	@$(BIN)/python -m tests.soak $(SOAK_SECONDS) $(SOAK_KILLS)
+	@G_05_SECONDS=60 $(BIN)/python -m pytest --timeout=0 -s tests/interop/test_redis_processes.py
 
 bench: .venv-bench/.installed
 	@.venv-bench/bin/python -m tests.bench

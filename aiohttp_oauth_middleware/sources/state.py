@@ -82,11 +82,6 @@ class State(Value):
         )
 
     @property
-    def under_way(self) -> bool:
-        """Whether an intent was written, and since then neither a result nor a cool-down: its request may go on still."""
-        return self.pending is not None and not self.cooldown_until
-
-    @property
     def dead_since(self) -> float | None:
         """Since when nothing in it can be of use, in epoch seconds; None where something may, or nobody knows."""
         token = self.token
@@ -94,6 +89,11 @@ class State(Value):
             return None
         moments = (self.since, token.expires_at if token is not None else None)
         return max((moment for moment in moments if moment is not None), default=None)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether an intent was written, and since then neither a result nor a cool-down: its request may go on still."""
+        return self.pending is not None and not self.cooldown_until
 
     def to_body(self) -> bytes:
         """The record's bytes; :meth:`from_body` reads them."""

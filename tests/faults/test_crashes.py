@@ -131,10 +131,13 @@ def servers() -> Iterator[dict[str, ServerProcess]]:
 
 @pytest.mark.parametrize("case", CASES, ids=", ".join)
 async def test_G_07_F_47_F_49_P2_a_process_is_killed_at_each_point_of_a_refresh(
-    case: Case, servers: dict[str, ServerProcess], tmp_path: Path
+    case: Case, servers: dict[str, ServerProcess], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     point, store, kind = case
-    MEASURED[case] = await measure(servers[kind], point, store, tmp_path)
+    if needs := STORES[store].needs:
+        request.getfixturevalue(needs)
+    with STORES[store].running(str(tmp_path)):
+        MEASURED[case] = await measure(servers[kind], point, store, tmp_path)
     assert MEASURED[case] == EXPECTED[point][kind]
     assert not [path for path in found(tmp_path) if path.suffix == ".tmp"], "what was half written is left"
 
@@ -175,7 +178,7 @@ def test_G_07_the_table_in_the_documentation_is_what_was_measured() -> None:
 def main() -> None:
     with both_servers() as servers:
         for point, store, kind in CASES:
-            with tempfile.TemporaryDirectory() as place:
+            with tempfile.TemporaryDirectory() as place, STORES[store].running(place):
                 MEASURED[point, store, kind] = asyncio.run(measure(servers[kind], point, store, Path(place)))
     TABLE.write_text(table(MEASURED), "utf-8")
 

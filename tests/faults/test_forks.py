@@ -14,13 +14,12 @@ import pytest
 from aiohttp_oauth_middleware import Tokens
 from tests.soak.forks import fork_at, fork_often, orphan
 from tests.soak.server import CONTEXT, ServerProcess
-from tests.soak.stores import STORES
+from tests.soak.stores import KERNEL_LOCKED, STORES
 from tests.soak.worker import HELD_BY_THE_SERVER, POINTS
 
 # By `make soak` a hundred times as many.
 FORKS: Final = int(os.environ.get("FORKS", "100"))
 EVERYWHERE: Final = [point for point in POINTS if not point.startswith("temporary file")]
-KERNEL_LOCKED: Final = [name for name, kind in STORES.items() if kind.kernel_lock]
 
 
 async def ended(process: BaseProcess, status: int = 0) -> None:
@@ -35,7 +34,7 @@ async def with_an_expired_token(server: ServerProcess, store: str, place: Path) 
 
 
 @pytest.mark.parametrize("point", EVERYWHERE)
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", KERNEL_LOCKED)
 async def test_F_16_G_20_F_15_parent_and_child_have_the_token_of_one_refresh_wherever_it_forks(
     store: str, point: str, tmp_path: Path
 ) -> None:
@@ -97,9 +96,9 @@ async def test_F_16_a_child_is_not_kept_waiting_by_what_its_parent_holds_in_memo
 
 
 @pytest.mark.timeout(0 if FORKS > 100 else 120)
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", KERNEL_LOCKED)
 async def test_G_20_F_15_F_16_forks_at_any_moment_end_in_no_deadlock_and_one_refresh(store: str, tmp_path: Path) -> None:
-    each = FORKS // len(STORES)
+    each = FORKS // len(KERNEL_LOCKED)
     with ServerProcess() as server:
         users = [server.issue().replace(expires_at=1.0, obtained_at=0.0).to_dict() for _ in range(each)]
         process = CONTEXT.Process(target=fork_often, args=(store, str(tmp_path), server.issuer, users, 1))

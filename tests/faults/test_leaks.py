@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.soak.stores import STORES
+from tests.soak.stores import KERNEL_LOCKED
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 # By `make soak` a hundred times as many.
@@ -20,7 +20,7 @@ REFRESHES: Final = int(os.environ.get("REFRESHES", "1000"))
 
 @pytest.mark.timeout(0 if REFRESHES > 1000 else 120)
 @pytest.mark.parametrize("how", ["in memory", "wire"])
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", KERNEL_LOCKED)
 def test_G_19_refreshes_leave_no_task_no_descriptor_and_no_file_behind(store: str, how: str) -> None:
     number = REFRESHES if how == "in memory" else REFRESHES // 10
     command = [sys.executable, "-W", "error", "-X", "dev", "-m", "tests.soak.leaks", store, str(number), how]

@@ -18,12 +18,12 @@ from aiohttp_oauth_middleware.stores.store import Lock
 from tests.clock import VirtualClock
 from tests.soak.crew import killed_one_by_one, percentile, so_many_refreshes, under_load
 from tests.soak.server import CONTEXT, ServerProcess
-from tests.soak.stores import STORES, Wrapped
+from tests.soak.stores import KERNEL_LOCKED, STORES, Wrapped
 from tests.soak.worker import Load, refresh
 from tests.strict_server import DirectClient, StrictServer
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", KERNEL_LOCKED)
 async def test_G_05_P1_eight_processes_with_a_hundred_tasks_each_and_a_token_that_lives_for_a_second(
     store: str, tmp_path: Path
 ) -> None:
@@ -41,7 +41,7 @@ async def test_G_05_P1_eight_processes_with_a_hundred_tasks_each_and_a_token_tha
     assert report.events["refresh_adopted"] > counts.refreshes
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", KERNEL_LOCKED)
 async def test_G_06_P2_processes_are_killed_one_by_one_and_the_others_go_on(store: str, tmp_path: Path) -> None:
     with ServerProcess(lifetime=1.0, grace=3600.0, latency=0.05) as server:
         order = Load(store, str(tmp_path), server.issuer, server.api, tasks=20, think=0.5)
@@ -56,7 +56,7 @@ async def test_G_06_P2_processes_are_killed_one_by_one_and_the_others_go_on(stor
     assert counts.families_revoked == counts.refresh_overlaps == 0
 
 
-@pytest.mark.parametrize("store", [name for name, kind in STORES.items() if kind.kernel_lock])
+@pytest.mark.parametrize("store", KERNEL_LOCKED)
 async def test_G_08_F_48_P1_the_leader_is_stopped_and_the_waiter_waits(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +129,7 @@ class Unlocked(Wrapped):
 
 
 @pytest.mark.parametrize("locked", [True, False])
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", KERNEL_LOCKED)
 async def test_P1_two_Tokens_of_one_process_exclude_each_other_by_the_lock_of_the_store(
     store: str, locked: bool, tmp_path: Path
 ) -> None:
@@ -155,7 +155,7 @@ async def test_P1_two_Tokens_of_one_process_exclude_each_other_by_the_lock_of_th
         await one.aclose()
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", KERNEL_LOCKED)
 async def test_a_valid_token_costs_no_access_to_the_store_and_a_newer_one_of_a_sibling_is_noticed_at_the_next_need(
     store: str, tmp_path: Path
 ) -> None:

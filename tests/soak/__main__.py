@@ -14,7 +14,7 @@ from typing import Final
 
 from tests.soak.crew import killed_one_by_one, percentile, under_load
 from tests.soak.server import ServerProcess
-from tests.soak.stores import STORES
+from tests.soak.stores import KERNEL_LOCKED
 from tests.soak.worker import Load
 
 FIGURES: Final = Path(__file__).resolve().parents[2] / "docs" / "soak-figures.rst"
@@ -24,8 +24,8 @@ def main() -> int:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     kills = int(sys.argv[2]) if len(sys.argv) > 2 else 300
     missed: list[str] = []
-    loads = [_load(store, seconds, missed) for store in STORES]
-    crashes = [_crashes(store, kind, kills, missed) for store in STORES for kind in ("grace", "strict")]
+    loads = [_load(store, seconds, missed) for store in KERNEL_LOCKED]
+    crashes = [_crashes(store, kind, kills, missed) for store in KERNEL_LOCKED for kind in ("grace", "strict")]
     FIGURES.write_text(
         "\n".join(
             [

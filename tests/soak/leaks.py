@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -52,7 +53,6 @@ class Forgetful(StrictServer):
 
 async def compared(some: Callable[[int], Awaitable[None]], place: str, refreshes: int, reuses: Callable[[], int]) -> str:
     """What is left after a few refreshes, and after so many more, as JSON."""
-    asyncio.get_running_loop().slow_callback_duration = 60.0  # how slow the machine is, is another matter
     await some(WARM_UP)
     before, memory = left(place), resident()
     await some(refreshes)
@@ -96,6 +96,8 @@ async def over_the_wire(store: str, place: str, refreshes: int) -> str:
 def main() -> None:
     store, refreshes = sys.argv[1], int(sys.argv[2])
     work = over_the_wire if sys.argv[3:] == ["wire"] else many
+    # Debug mode tells of what is slow, too, and how slow the machine is, is another matter.
+    logging.getLogger("asyncio").addFilter(lambda record: " took " not in record.getMessage())
     memory = "/dev/shm"  # which has no disk to wait for
     with tempfile.TemporaryDirectory(dir=memory if os.path.isdir(memory) else None) as place:
         print(asyncio.run(work(store, place, refreshes), debug=True))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Final, NamedTuple
 
-from aiohttp_oauth_middleware import FileStore, Record, SQLiteStore, TokenStore
+from aiohttp_oauth_middleware import FileStore, Record, RedisStore, SQLiteStore, TokenStore
 from aiohttp_oauth_middleware.stores.store import Lock
+from tests.interop import redis_server
 
-__all__ = ("STORES", "Kind", "Wrapped")
+__all__ = ("KERNEL_LOCKED", "STORES", "Kind", "Wrapped")
+
+# Of a lock in Redis, in seconds.
+LEASE: Final = 1.0
 
 
 class Kind(NamedTuple):
@@ -17,16 +22,37 @@ class Kind(NamedTuple):
 
     :param make: a store of the directory that it is given, the same one in every process.
     :param kernel_lock: whether the lock of a process that was killed is free at that moment; a lease has to run out first.
+    :param running: what has to run meanwhile.
+    :param needs: the fixture that says whether it can.
     """
 
     make: Callable[[str], TokenStore]
     kernel_lock: bool = True
+    running: Callable[[str], AbstractContextManager[None]] = lambda place: nullcontext()
+    needs: str = ""
+
+
+@contextmanager
+def _redis(place: str) -> Iterator[None]:
+    """A server in memory, whose port is in a file."""
+    with redis_server.redis_server(Path(place)) as server:
+        Path(place, "port").write_text(str(server.port))
+        yield
+
+
+def _redis_store(place: str) -> TokenStore:
+    from redis.asyncio import Redis
+
+    port = int(Path(place, "port").read_text())
+    return RedisStore(lambda: Redis(port=port), lease=LEASE)
 
 
 STORES: Final[dict[str, Kind]] = {
     "file": Kind(lambda place: FileStore(f"{place}/tokens")),
     "sqlite": Kind(lambda place: SQLiteStore(f"{place}/tokens.db")),
+    "redis": Kind(_redis_store, kernel_lock=False, running=_redis, needs="redis_is_there"),
 }
+KERNEL_LOCKED: Final = [name for name, kind in STORES.items() if kind.kernel_lock]
 
 
 class Wrapped:
