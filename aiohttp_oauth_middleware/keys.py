@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from .errors import ConfigurationError
 from .value import Secret
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.hashes import HashAlgorithm
 
 __all__ = ("RSAKey",)
 
@@ -68,13 +71,9 @@ class RSAKey:
             del data  # a traceback that shows locals shall not show what was to be signed
 
     def _sign(self, data: bytes, hash_name: str) -> bytes:
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import padding
-
-        algorithm: hashes.HashAlgorithm = getattr(hashes, hash_name.upper())()
         try:
-            key = self._parsed()
-            return key.sign(data, padding.PKCS1v15(), algorithm)
+            key = self._key or self._parsed()
+            return key.sign(data, *_scheme(hash_name))
         except ConfigurationError:
             raise
         except Exception as error:
@@ -90,6 +89,14 @@ class RSAKey:
                 self._key = _checked(_load(self._pem))
                 self._pem = None
         return self._key
+
+
+@cache
+def _scheme(hash_name: str) -> tuple[PKCS1v15, HashAlgorithm]:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+
+    return PKCS1v15(), getattr(hashes, hash_name.upper())()
 
 
 def _load(pem: Secret | Path) -> object:

@@ -472,8 +472,9 @@ class KeyedToken:
     def _serves(self, stored: Token) -> bool:
         """Whether a stored token is valid, and was not refused here."""
         held = self.held
-        known = held is not None and held.token.access_token == stored.access_token
-        return (held if held is not None and known else self._as_held(stored)).usable(self._clock)
+        if held is None or held.token.access_token != stored.access_token:
+            held = self._as_held(stored)
+        return held.usable(self._clock)
 
     def _hold(self, token: Token) -> None:
         self.held = self._as_held(token)

@@ -167,7 +167,10 @@ class Renewal:
                     if heed_cooldown:
                         self._respect_cooldown(state)
                     if state.under_way and not lock.predecessor_is_dead and state.token is not None and usable(state.token):
-                        self._wait_for_the_other(state.token)
+                        if state.token == seen:
+                            self._wait_for_the_other(state.token)
+                        self._emit("refresh_adopted")
+                        return state.token
                 outcome = await self._attempt(state, version, lock, tries, anew)
                 if outcome is not None:
                     return outcome
@@ -248,12 +251,13 @@ class Renewal:
         self.unwritten = token, version
         for attempt in range(_WRITE_TRIES):
             try:
-                if await self._save_surely(state, version):
-                    self.unwritten = None
-                    return token
+                kept = token if await self._save_surely(state, version) else await self._adopt_newer(token, version, previous)
                 self.unwritten = None
-                return await self._adopt_newer(token, version, previous)
-            except (LoginRequired, asyncio.CancelledError):
+                return kept
+            except LoginRequired:
+                self.unwritten = None
+                raise
+            except asyncio.CancelledError:
                 raise
             except Exception as error:
                 # The token is good, and losing it would lose the refresh token in it: the first failure is followed by one

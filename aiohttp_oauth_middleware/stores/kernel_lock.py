@@ -3,7 +3,7 @@
 There is one empty file for each key, and it is never deleted: of two processes that lock by name, one could hold a file that
 the other has just deleted, and both would be inside. That costs a directory entry and an inode for each key that was ever
 renewed: 11 MB for 100,000. Files shared by several keys would cost less, and let one user's slow server keep another user
-waiting; byte ranges of one file would too, but only Linux has such locks that exclude within a process.
+waiting. Byte ranges of one file would cost nothing, but only on Linux are there such locks that exclude within a process.
 
 flock and not fcntl's POSIX locks: those belong to the process, so two loops of one would both get in, and closing any other
 descriptor of the file would drop them.
@@ -57,7 +57,8 @@ else:
 
     def _most() -> int:
         # A lock that is held is a descriptor that is open; most of them are the program's own.
-        return max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return sys.maxsize if limit == resource.RLIM_INFINITY else max(16, limit // 4)
 
     def _lock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -292,7 +292,7 @@ class RedisStore:
                 # redis-py sends by asyncio.wait_for, which in Python 3.11 may return in place of being cancelled.
                 if task.cancelling() > cancelled:
                     raise asyncio.CancelledError
-            return result
+                return result
         except StoreError as error:
             raise error.bare() from None
         except Exception as error:

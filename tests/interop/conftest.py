@@ -97,13 +97,6 @@ def glewlwyd_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="session")
-def secret_service_programs(request: pytest.FixtureRequest) -> None:
-    """What a Secret Service of our own takes."""
-    if not all(shutil.which(program) for program in ("gnome-keyring-daemon", "dbus-run-session")):
-        _unavailable(request, "gnome-keyring", "On Debian run `apt-get install gnome-keyring dbus`.")
-
-
-@pytest.fixture(scope="session")
 def redis_is_there(request: pytest.FixtureRequest) -> None:
     """Whoever asks for it is skipped where there is no redis-server."""
     if redis_process.program() is None:
@@ -115,3 +108,10 @@ def redis_alone(redis_is_there: None, tmp_path_factory: pytest.TempPathFactory) 
     """A Redis that no test stops or sets up otherwise; each takes a prefix of its own."""
     with redis_process.redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def secret_service_programs(request: pytest.FixtureRequest) -> None:
+    """What a Secret Service of our own takes."""
+    if not all(shutil.which(program) for program in ("gnome-keyring-daemon", "dbus-run-session")):
+        _unavailable(request, "gnome-keyring", "On Debian run `apt-get install gnome-keyring dbus`.")

@@ -139,6 +139,9 @@ async def test_a_prefix_is_taken_literally_and_sets_its_keys_apart(client: Async
     await other.save("not listed", record(1), expected=0)
     async with store.lock("=", wait=0.0) as held:
         assert await all_of(store.keys()) == ["="]
+        async with store.lock("", wait=0.0) as of_the_empty_key:
+            assert await store.save("", record(1), expected=0, lock=of_the_empty_key)
+        assert sorted(await all_of(store.keys())) == ["", "="]
         assert not held.predecessor_is_dead, "a lease can't tell"
 
 

@@ -33,8 +33,8 @@ from aiohttp_oauth_middleware.protocol.challenge import Challenge
 from aiohttp_oauth_middleware.protocol.endpoint import EndpointResponse
 from aiohttp_oauth_middleware.sources import keyed
 from aiohttp_oauth_middleware.sources.held import Held
-from aiohttp_oauth_middleware.sources.state import State
-from aiohttp_oauth_middleware.stores.store import Lock
+from aiohttp_oauth_middleware.sources.state import Pending, State
+from aiohttp_oauth_middleware.stores.store import Lock, Record
 from tests.clock import VirtualClock
 from tests.strict_server import LOST, DirectClient, FaultyStore, SlowStore, StrictServer, oauth_error, turns
 
@@ -1115,3 +1115,76 @@ async def test_forget_at_any_moment_of_a_flight_is_no_sign_out_for_client_creden
     for token in (*await asyncio.gather(*meanwhile), await tokens.token()):
         assert server.accepts(token.access_token)
     assert tokens.counts["signed_out"] == 0
+
+
+# A lease, which can't tell whether who held it before is dead.
+
+
+class LeaseStore(MemoryStore):
+    @asynccontextmanager
+    async def lock(self, key: str, *, wait: float) -> AsyncIterator[Lock]:
+        async with super().lock(key, wait=wait):
+            yield Lease()
+
+
+class Lease:
+    predecessor_is_dead = False
+
+
+async def of_one_who_was_stopped(server: StrictServer) -> tuple[Tokens, Token, LeaseStore]:
+    """Tokens whose store says that another process has begun to renew them; they are due, and valid for 30 seconds."""
+    store = LeaseStore()
+    tokens = Tokens(DirectClient(server), store=store)
+    token = server.sign_in()
+    await tokens.save(token)
+    write(store, State.from_body(only(store).body).replace(pending=Pending(server.clock.time(), "elsewhere:1")))
+    server.clock.advance(server.lifetime - 30.0)
+    return tokens, token, store
+
+
+def only(store: MemoryStore) -> Record:
+    [record] = store._records.values()
+    return record
+
+
+def write(store: MemoryStore, state: State) -> None:
+    [key] = store._records
+    store._records[key] = Record(only(store).version + 1, "default", state.to_body())
+
+
+async def test_P3_F_48_while_the_token_is_valid_another_s_result_is_waited_for_and_adopted(server: StrictServer) -> None:
+    tokens, token, store = await of_one_who_was_stopped(server)
+    for _ in range(4):
+        assert await tokens.token() == token
+        server.clock.advance(5.0)
+    newer = token.replace(access_token="newer", expires_at=server.clock.time() + 3600.0)
+    write(store, State.from_body(only(store).body).replace(token=newer, pending=None))
+    assert await tokens.token() == newer
+    assert server.token_requests == 0
+
+
+@pytest.mark.parametrize("how", ["expired", "refused"])
+async def test_P3_F_48_when_it_is_expired_or_refused_its_refresh_token_is_sent(server: StrictServer, how: str) -> None:
+    tokens, token, _ = await of_one_who_was_stopped(server)
+    assert await tokens.token() == token
+    server.clock.advance(31.0 if how == "expired" else 5.0)
+    renewed = await tokens.token(expired(token) if how == "refused" else None)
+    assert renewed != token
+    assert server.accepts(renewed.access_token)
+    assert server.token_requests == 1
+
+
+async def test_P3_F_48_a_process_that_starts_anew_serves_the_stored_token_meanwhile(server: StrictServer) -> None:
+    _, token, store = await of_one_who_was_stopped(server)
+    assert await Tokens(DirectClient(server), store=store).token() == token
+    assert server.token_requests == 0
+
+
+async def test_P3_F_48_a_newer_stored_token_that_is_valid_is_adopted_meanwhile(server: StrictServer) -> None:
+    tokens, token, store = await of_one_who_was_stopped(server)
+    server.clock.advance(31.0)
+    newer = token.replace(access_token="newer", expires_at=server.clock.time() + 5.0)
+    write(store, State.from_body(only(store).body).replace(token=newer))
+    assert await tokens.token() == newer
+    assert await tokens.token() == newer
+    assert server.token_requests == 0

@@ -41,7 +41,8 @@ class Fake:
         return FakePipeline(self)
 
     async def scan_iter(self, match: str, count: int) -> AsyncIterator[str]:
-        yield await self.execute_command("SCAN", match, NEVER_DECODE=True)
+        for _ in range(2):
+            yield await self.execute_command("SCAN", match, NEVER_DECODE=True)
 
     async def aclose(self) -> None:
         raise AssertionError("the client is the user's")
@@ -124,6 +125,10 @@ async def test_a_write_that_too_few_replicas_have_does_not_count() -> None:
     assert await store.save("k", RECORD, expected=0)
     assert not await store.save("k", RECORD, expected=0)
     assert ("WAIT", 2, 2500) in client.commands
+
+
+async def test_a_key_that_SCAN_names_twice_is_listed_once() -> None:
+    assert await all_of(RedisStore(Fake("oauth:{k}", b"oauth:{k}")).keys()) == ["k"]
 
 
 async def test_a_lock_whose_answer_was_lost_is_released_and_so_is_one_that_was_waited_for_in_vain() -> None:
