@@ -7,7 +7,7 @@ record                      what is done
 ==========================  =====================================================================================
 none                        the grant, or LoginRequired where there is none
 ok, newer than the caller's it is adopted, without a request
-ok, cooling down            TokenUnavailable, without a request
+ok, cooling down            the same if that one is valid, else TokenUnavailable, without a request
 ok, with a refresh token    the intent is written, the refresh token sent, the outcome written
 ok, and an intent (pending) the same: it is sent again until the answer is definite; a refusal is then RefreshInDoubt
 ok, and an intent under way TokenUnavailable while the access token serves, then the same; unless who wrote it is dead
@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Callable
 from typing import Final, NoReturn, Protocol
@@ -51,6 +52,7 @@ from ..errors import (
     OAuthError,
     RefreshInDoubt,
     StoreError,
+    StoreLockTimeout,
     TokenUnavailable,
 )
 from ..flight import finish
@@ -65,6 +67,8 @@ __all__ = ("COOLDOWN_CAP", "Obtain", "Renewal")
 COOLDOWN_CAP: Final = 300.0
 BACKOFF_CAP: Final = 60.0
 UNATTENDED_TRIES: Final = 3
+# Seconds for which the lock is waited for while the token that there is serves on.
+SERVING_WAIT: Final = 1.0
 # After so many seconds at most the store is asked whether another process has written the result that is waited for.
 OTHER_S_RESULT: Final = 5.0
 _CONFLICTS: Final = 5
@@ -86,7 +90,7 @@ class Renewal:
     :param owner: the digest of what the token belongs to.
     :param grant: what earns a token where there is no refresh token; None where only a stored one can.
     :param budget: seconds for all tries of an unattended grant.
-    :param lock_wait: seconds to wait for the lock.
+    :param lock_wait: seconds to wait for the lock, where there is nothing that serves meanwhile.
     :param shutdown_grace: seconds for which a cancellation waits for a write.
     :param refusals_before_latch: see :class:`~..protocol.quirks.Quirks`.
     :param publish: called with the token as soon as waiters may have it, where a failing write goes on.
@@ -150,7 +154,8 @@ class Renewal:
         :param anew: use the grant, whatever is stored.
         :param heed_cooldown: fail at once while an earlier failure cools down.
         """
-        async with self._store.lock(self._key, wait=self._lock_wait) as lock:
+        async with contextlib.AsyncExitStack() as held:
+            lock = await self._lock(held, seen, usable)
             for _ in range(_CONFLICTS):
                 record = await self._store.load(self._key)
                 state = State.from_body(record.body) if record else State(owner=self._owner)
@@ -161,20 +166,36 @@ class Renewal:
                 if not anew:
                     if state.kind == "signed_out":
                         raise LoginRequired("this user is signed out: sign in again")
-                    if state.kind == "ok" and state.token is not None and state.token != seen and fresh(state.token):
+                    token = state.token if state.kind == "ok" else None
+                    cooling = self._cooling(state) if heed_cooldown else 0.0
+                    serves = token is not None and usable(token)
+                    another = serves and state.under_way and not lock.predecessor_is_dead
+                    if token is not None and token != seen and (fresh(token) or (serves and (cooling or another))):
                         self._emit("refresh_adopted")
-                        return state.token
-                    if heed_cooldown:
-                        self._respect_cooldown(state)
-                    if state.under_way and not lock.predecessor_is_dead and state.token is not None and usable(state.token):
-                        if state.token == seen:
-                            self._wait_for_the_other(state.token)
-                        self._emit("refresh_adopted")
-                        return state.token
+                        return token
+                    if cooling:
+                        self.cooldown = cooling
+                        raise TokenUnavailable(
+                            f"an earlier request for a token failed; the next is made in {cooling:.0f} s", retry_after=cooling
+                        )
+                    if token is not None and another:
+                        self._wait_for_the_other(token)
                 outcome = await self._attempt(state, version, lock, tries, anew)
                 if outcome is not None:
                     return outcome
             raise StoreError("the record of this key changed each time it was about to be written")
+
+    async def _lock(self, held: contextlib.AsyncExitStack, seen: Token | None, usable: Callable[[Token], bool]) -> Lock:
+        """The lock, for as long as *held* is open. A token that serves on isn't kept waiting for whoever has it now."""
+        if seen is not None and usable(seen):
+            try:
+                return await held.enter_async_context(self._store.lock(self._key, wait=min(SERVING_WAIT, self._lock_wait)))
+            except StoreLockTimeout:
+                if usable(seen):
+                    left = math.inf if seen.expires_at is None else seen.expires_at - self._clock.time()
+                    self.cooldown = max(0.0, min(SERVING_WAIT, left))
+                    raise
+        return await held.enter_async_context(self._store.lock(self._key, wait=self._lock_wait))
 
     async def _attempt(self, state: State, version: int, lock: Lock, tries: int, anew: bool) -> Token | None:
         """One way through the table; None where the record changed before anything was sent."""
@@ -345,12 +366,11 @@ class Renewal:
             return min(retry_after, COOLDOWN_CAP)
         return self._chance(0.0, min(BACKOFF_CAP, 2.0 ** min(failures, 10)))
 
-    def _respect_cooldown(self, state: State) -> None:
+    def _cooling(self, state: State) -> float:
+        """Seconds for which an earlier failure still cools down."""
         wait = state.cooldown_until - self._clock.time()
         # One that is further away than any that is written comes from a clock that was wrong.
-        if 0 < wait <= COOLDOWN_CAP:
-            self.cooldown = wait
-            raise TokenUnavailable(f"an earlier request for a token failed; the next is made in {wait:.0f} s", retry_after=wait)
+        return wait if 0 < wait <= COOLDOWN_CAP else 0.0
 
     def _wait_for_the_other(self, token: Token) -> NoReturn:
         wait = self._chance(1.0, OTHER_S_RESULT)
