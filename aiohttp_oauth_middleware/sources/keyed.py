@@ -317,6 +317,7 @@ class KeyedToken:
                 shutdown_grace=common.shutdown_grace,
                 refusals_before_latch=common.client.quirks.refusals_before_latch,
                 publish=lambda token: self._publish(token, flight, written),
+                endpoint=common.client.discovered_token_endpoint,
                 unwritten=self._unwritten,
             )
             token = await renewal.run(

@@ -41,11 +41,12 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, Protocol
 
 from ..clock import Clock
 from ..errors import (
+    DiscoveryError,
     InvalidClient,
     InvalidGrant,
     LoginRequired,
@@ -82,6 +83,10 @@ class Obtain(Protocol):
         """A token for the refresh token of *previous*, or, where that is None, for *grant*."""
 
 
+async def _not_discovered() -> str | None:
+    return None
+
+
 class Renewal:
     """One attempt; :meth:`run` is called once.
 
@@ -94,6 +99,7 @@ class Renewal:
     :param shutdown_grace: seconds for which a cancellation waits for a write.
     :param refusals_before_latch: see :class:`~..protocol.quirks.Quirks`.
     :param publish: called with the token as soon as waiters may have it, where a failing write goes on.
+    :param endpoint: where the request goes, if the server's metadata said so; None where the user did.
     :param unwritten: what an earlier one's attribute of that name was.
     """
 
@@ -113,6 +119,7 @@ class Renewal:
         shutdown_grace: float,
         refusals_before_latch: int = 1,
         publish: Callable[[Token], None] = lambda token: None,
+        endpoint: Callable[[], Awaitable[str | None]] = _not_discovered,
         unwritten: tuple[Token, int] | None = None,
         chance: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -132,6 +139,8 @@ class Renewal:
         self._chance = chance
         self.cooldown = 0.0
         """Seconds, after a failure, in which nothing is tried."""
+        self._endpoint = endpoint
+        self._asked: str | None = None
         self.unwritten = unwritten
         """A token that the store would not take, and the version of the record that it has replaced but for that."""
 
@@ -215,7 +224,7 @@ class Renewal:
             state, version, self.unwritten = intent, version + 1, None
         try:
             try:
-                token = await (self._request(None, previous) if previous is not None else self._earn(tries))
+                token = await (self._request(None, previous, state.endpoint) if previous is not None else self._earn(tries))
             except InvalidGrant:
                 # A dead refresh token of an unattended grant: the grant itself earns another.
                 if previous is None or grant is None or not grant.unattended or not self._final(state):
@@ -257,9 +266,16 @@ class Renewal:
                     raise
             await self._clock.sleep(delay)
 
-    async def _request(self, grant: Grant | None, previous: Token | None) -> Token:
+    async def _request(self, grant: Grant | None, previous: Token | None, issued_by: str | None = None) -> Token:
         self._emit("refresh_started")
         try:
+            self._asked = await self._endpoint()
+            if issued_by is not None and self._asked is not None and self._asked != issued_by:
+                raise DiscoveryError(
+                    "the server's metadata names another token endpoint than the one that issued the refresh token, which is "
+                    "not sent there: forget() the token and sign in again, if you trust it",
+                    rule="RFC 9700 section 4.4",
+                )
             token = await self._obtain(grant, previous)
         except OAuthError as error:
             self._emit("refresh_failed", error)
@@ -268,7 +284,7 @@ class Renewal:
         return token
 
     async def _succeeded(self, token: Token, version: int, previous: Token | None) -> Token:
-        state = State(owner=self._owner, token=token)
+        state = State(owner=self._owner, endpoint=self._asked, token=token)
         self.unwritten = token, version
         for attempt in range(_WRITE_TRIES):
             try:
@@ -305,7 +321,7 @@ class Renewal:
             return ours  # it was our own write, whose success had not reached us
         if record is not None and state is not None and record.version < version and state.token == previous:
             # The store went back to what it was before our intent, as a failover may: nobody wrote, and ours is newer.
-            if await self._save_surely(State(owner=self._owner, token=ours), record.version):
+            if await self._save_surely(State(owner=self._owner, endpoint=self._asked, token=ours), record.version):
                 return ours
             raise StoreError("the store went back to an older record, which changed as it was about to be written")
         self._emit("stale_write_refused")

@@ -13,6 +13,7 @@ from aiohttp_oauth_middleware import (
     AuthorizationCode,
     ClientCredentials,
     ConfigurationError,
+    DiscoveryError,
     ErrorResponse,
     Event,
     ExtensionGrant,
@@ -66,6 +67,7 @@ class Bench:
         self.refusals_before_latch = 1
         self.shutdown_grace = 5.0
         self.unwritten: tuple[Token, int] | None = None
+        self.discovered: str | None = None
         self.renewal: Renewal
 
     async def obtain(self, grant: Grant | None, previous: Token | None) -> Token:
@@ -75,6 +77,9 @@ class Bench:
         if isinstance(answer, BaseException):
             raise answer
         return answer if isinstance(answer, Token) else await answer()
+
+    async def endpoint(self) -> str | None:
+        return self.discovered
 
     def chance(self, low: float, high: float) -> float:
         self.chances.append((low, high))
@@ -104,6 +109,7 @@ class Bench:
             shutdown_grace=self.shutdown_grace,
             refusals_before_latch=self.refusals_before_latch,
             publish=self.published.append,
+            endpoint=self.endpoint,
             unwritten=self.unwritten,
             chance=self.chance,
         )
@@ -970,3 +976,29 @@ async def test_F_04_F_05_while_a_failure_cools_down_a_newer_token_that_is_valid_
     with pytest.raises(TokenUnavailable):
         await bench.run(newer, fresh=lambda token: False)
     assert bench.sent == []
+
+
+# Where the refresh token goes.
+
+
+async def test_S_51_a_refresh_token_goes_to_no_other_endpoint_than_the_one_that_issued_it() -> None:
+    first, second = Token("a", refresh_token="r"), Token("b", refresh_token="s")
+    bench = Bench(second)
+    bench.put(State(owner="owner", token=first))
+    bench.discovered = "https://as.example/token"
+    assert await bench.run(first, fresh=lambda token: token != first) == second
+    assert bench.state().endpoint == "https://as.example/token"
+    bench.discovered = "https://evil.example/token"
+    with pytest.raises(DiscoveryError, match="another token endpoint"):
+        await bench.run(second, fresh=lambda token: False)
+    assert bench.sent == ["r"]
+    assert (bench.state().kind, bench.state().token, bench.state().pending) == ("ok", second, None)
+    assert bench.state().endpoint == "https://as.example/token"
+
+
+async def test_S_51_where_the_user_names_the_endpoint_himself_he_may_name_another() -> None:
+    first = Token("a", refresh_token="r")
+    bench = Bench(Token("b", refresh_token="s"))
+    bench.put(State(owner="owner", endpoint="https://old.example/token", token=first))
+    assert (await bench.run(first, fresh=lambda token: token != first)).access_token == "b"
+    assert bench.state().endpoint is None
