@@ -1,7 +1,7 @@
 """Every await point of a refresh: somebody is cancelled, times out, or the loop ends there, and nothing is lost.
 
 Each case is a number of turns of the event loop after which it happens, and a seed, from which store and server draw how many
-turns each of their steps takes. ``SEEDS=1000`` runs so many of each; without it, a hundredth of that.
+turns each of their steps takes. ``SEEDS=1000`` runs so many of each; without it, 50.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aiohttp_oauth_middleware.sources.state import State
 from tests.clock import VirtualClock
 from tests.strict_server import DirectClient, SlowStore, StrictServer, turns
 
-SEEDS = int(os.environ.get("SEEDS", "10"))
+SEEDS = int(os.environ.get("SEEDS", "50"))
 POINTS = range(60)
 
 
