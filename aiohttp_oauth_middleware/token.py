@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -87,7 +88,8 @@ class Token(Value):
             obtained_at=None if obtained_at is None else float(obtained_at),
             refresh_at=None if refresh_at is None else float(refresh_at),
             refresh_token=refresh_token,
-            scope=scope or None,
+            # One string for the tokens of a hundred thousand users, and not one for each.
+            scope=sys.intern(scope) if type(scope) is str and scope else scope or None,
             extra=MappingProxyType(dict(extra)) if extra else EMPTY,
         )
 

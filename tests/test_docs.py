@@ -5,6 +5,7 @@ The code in ``docs/code`` names servers that don't exist; here their URLs are re
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import importlib
 import json
@@ -25,7 +26,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 import aiohttp_oauth_middleware as package
-from aiohttp_oauth_middleware import InvalidClient, OAuth2Auth, Tokens
+from aiohttp_oauth_middleware import InvalidClient, OAuth2Auth, SealedStore, StoreError, Tokens
 from aiohttp_oauth_middleware.testing import AuthorizationServer, EchoAPI
 
 ROOT: Final = Path(__file__).parent.parent
@@ -166,6 +167,40 @@ async def test_middlewares(stage: Stage, capsys: pytest.CaptureFixture[str]) -> 
 
 async def test_middlewares_main(stage: Stage) -> None:
     await stage.load("middlewares.py").main()
+
+
+async def test_stores(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TOKEN_KEY", "OLD_TOKEN_KEY"):
+        monkeypatch.setenv(name, SealedStore.generate_key())
+    places = {"~/.config/my-tool/tokens": str(tmp_path / "files"), "/var/lib/portal": str(tmp_path)}
+    stores = stage.load("stores.py", **places)
+    row: dict[str, object] = {"access_token": "a", "refresh_token": "r", "expires_in": 3600}
+    kept = [
+        stores.tokens_in(make())
+        for make in (
+            stores.of_a_command_line_tool,
+            stores.of_many_users_on_one_machine,
+            stores.sealed,
+            stores.of_your_own_database,
+        )
+    ]
+    for tokens in kept:
+        await tokens.forget(key="alice")
+        await stores.from_authlib(tokens, {"alice": row})
+        assert (await tokens.for_key("alice").token()).refresh_token == "r"
+    (text,) = stores.ROWS.values()
+    assert "schema" in text
+    stores.ROWS.clear()
+    by_callback = stores.tokens_in(stores.of_your_own_database())
+    with contextlib.suppress(StoreError):  # its keys can't be listed
+        await stores.move(by_callback, kept[0])
+    await stores.move(kept[0], by_callback)
+    assert (await by_callback.for_key("alice").token()).access_token == "a"
+    for tokens in (*kept, by_callback):
+        await tokens.aclose()
+    # Where they are shown to work: tests/interop.
+    assert repr(stores.of_many_machines()).startswith("<RedisStore")
+    assert repr(stores.of_a_desktop_program()).startswith("KeyringStore")
 
 
 async def test_users_sign_in_read_and_sign_out(stage: Stage) -> None:

@@ -168,6 +168,10 @@ class Client:
             return await self._discoveries.join("metadata", lambda flight: self._discover())
         return self._metadata
 
+    async def discovered_token_endpoint(self) -> str | None:
+        """The token endpoint that the server's metadata names; None where the metadata was given as values."""
+        return (await self.metadata()).token_endpoint if self._expected_issuer is not None else None
+
     async def _discover(self) -> ServerMetadata:
         assert self.issuer is not None
         assert self._expected_issuer is not None

@@ -25,7 +25,8 @@ from .tokens import OAuth1TokenSource
 __all__ = ("OAuth1Auth",)
 
 _REFUSALS: Final = (400, 401, 403)
-_EXPIRED: Final = "token_expired"
+# Of the Problem Reporting extension: what another token may cure.
+_TOKEN_PROBLEMS: Final = frozenset({"token_expired", "token_revoked", "token_rejected"})
 
 
 class OAuth1Auth:
@@ -42,7 +43,7 @@ class OAuth1Auth:
 
     Where the server refuses the timestamp (``oauth_problem=timestamp_refused``, or a 401 whose ``Date`` is more than a minute
     away from our clock), the difference is learned and the request sent again, once, if its body can be; where it says that
-    the token has expired, and an :class:`OAuth1Tokens` can renew it, likewise.
+    the token has expired, or is good no more, and an :class:`OAuth1Tokens` has or can get another, likewise.
 
     :param client: who we are, and how we sign.
     :param token: the token that is signed for; an :class:`OAuth1Tokens`, or anything with ``async token(refused=None)``, for
@@ -227,10 +228,11 @@ class OAuth1Auth:
                 causes.add("clock")
                 offset += ahead
                 if not sendable:
-                    self._learn(url, offset)  # the next one will show
+                    if _problem(refused.response.headers) == "timestamp_refused":
+                        self._learn(url, offset)  # a Date alone would have to prove itself
                     return
                 await discard(request, refused.response)
-            elif "token" not in causes and token is not None and self._has_expired(refused.response.headers):
+            elif "token" not in causes and token is not None and self._wants_another_token(refused.response.headers):
                 causes.add("token")
                 better = await self._better(request, refused, token, sendable)
                 if better is None or better == token or not sendable:
@@ -251,8 +253,8 @@ class OAuth1Auth:
 
     def _judge(self, url: URL, response: ClientResponse, offset: float) -> None:
         """Keep *offset* if the request passed with it, or failed for another reason that the server names."""
-        problem = problem_in(response.headers.getall(hdrs.WWW_AUTHENTICATE, ())).get("oauth_problem")
-        if response.status not in _REFUSALS or problem not in (None, "timestamp_refused"):
+        problem = _problem(response.headers)
+        if problem != "timestamp_refused" and (problem is not None or response.status != 401):
             self._learn(url, offset)
         else:
             self._signer.clocks.distrust(url, self._signer.clock.monotonic())
@@ -261,9 +263,8 @@ class OAuth1Auth:
         self._signer.clocks.learn(url, offset)
         self._events.hand_over(Event("clock_offset_learned", origin=f"{url.scheme}://{url.raw_host}:{url.port}"))
 
-    def _has_expired(self, headers: MultiMapping[str]) -> bool:
-        problem = problem_in(headers.getall(hdrs.WWW_AUTHENTICATE, ()))
-        return self._source is not None and problem.get("oauth_problem") == _EXPIRED
+    def _wants_another_token(self, headers: MultiMapping[str]) -> bool:
+        return self._source is not None and _problem(headers) in _TOKEN_PROBLEMS
 
     async def _better(self, request: ClientRequest, refused: Refused, token: OAuth1Token, sendable: bool) -> OAuth1Token | None:
         try:
@@ -313,6 +314,10 @@ class OAuth1Auth:
         ahead = self._ahead(status, headers, offset) if status in _REFUSALS else None
         if ahead is not None and clocks.trusts(url, self._signer.clock.monotonic()):
             self._learn(url, offset + ahead)
+
+
+def _problem(headers: MultiMapping[str]) -> str | None:
+    return problem_in(headers.getall(hdrs.WWW_AUTHENTICATE, ())).get("oauth_problem")
 
 
 async def _bytes_of(body: Payload, problem: str) -> bytes:

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, get_args
-from urllib.parse import parse_qsl, unquote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from yarl import URL
 
 from ..clock import Clock, SystemClock
 from ..errors import (
-    AccessDenied,
-    CallbackError,
     ConfigurationError,
-    ErrorResponse,
-    OAuthError,
-    StateMismatch,
     TokenResponseError,
-    TokenUnavailable,
-    clean,
 )
 from ..protocol.client_auth import SecretSource
 from ..protocol.endpoint import EndpointRequest, EndpointResponse
 from ..urls import absolute_url, require_tls
 from ..value import EMPTY, Secret, check_flags, check_number
-from .responses import clock_offset, parse_credentials, problem_of
+from .callback import verifier_in
+from .credentials import CredentialRequest, fetch_credentials, is_text
 from .signature import SIGNATURE_METHODS, SignatureMethod, authorization_header
 from .signer import Signer
 from .token import OAuth1Token
@@ -214,31 +207,9 @@ class OAuth1Client:
         """
         try:
             pending = Secret(_pending("parse_authorization_response", request_token))
-            parameters = _parameters_of_callback(callback)
+            return verifier_in(callback, pending, required=self.revision_a)
         finally:
             del request_token, callback  # a traceback that shows locals shall show neither
-        problem = clean(parameters.get("oauth_problem"), (pending.reveal(), parameters.get("oauth_verifier", "")), 100)
-        denied = "denied" in parameters  # X, formerly Twitter, names the token so
-        token = parameters.get("oauth_token", parameters.get("denied"))
-        verifier = Secret(parameters.get("oauth_verifier", ""))
-        parameters.clear()
-        missing, other = token is None, token is not None and token != pending.reveal()
-        token = None
-        if other:
-            raise StateMismatch(
-                "the callback is not about the request token that is pending: perhaps it belongs to another login "
-                "(RFC 5849 section 2.3)",
-                rule="RFC 5849 section 2.3",
-            )
-        if denied or problem:
-            raise AccessDenied(f"the user was asked, and the callback says {problem or 'denied'}", error=problem or "denied")
-        if missing:
-            raise CallbackError("the callback has no oauth_token (RFC 5849 section 2.2)", rule="RFC 5849 section 2.2")
-        if not verifier.reveal().isprintable() or (self.revision_a and not verifier):
-            raise CallbackError(
-                "the callback has no oauth_verifier that can be one (RFC 5849 section 2.2)", rule="RFC 5849 section 2.2"
-            )
-        return verifier.reveal()
 
     async def fetch_access_token(
         self,
@@ -351,89 +322,20 @@ class OAuth1Client:
         protocol: list[tuple[str, Secret]],
         token: OAuth1Token | None,
     ) -> OAuth1Token:
-        """One signed request for credentials, and once more where only our clock was wrong."""
         name = f"the {endpoint} endpoint"
-        target = self.check_endpoint(f"OAuth1Client: the URL of {name}", str(url))
+        self.check_endpoint(f"OAuth1Client: the URL of {name}", str(url))
         if method not in ("POST", "GET"):
             raise ConfigurationError(f"OAuth1Client: the method for {name} must be POST or GET")
         if method == "GET" and self.placement == "form":
             raise ConfigurationError('OAuth1Client: placement="form" needs POST')
-        clocks, clock = self.signer.clocks, self.signer.clock
-        offset, learned = clocks.offset(target), False
-        while True:
-            try:
-                request = await self._signed(str(url), method, extra, protocol, token, offset)
-            except OAuthError as error:
-                raise error.bare() from error.__cause__
-            sent_at = clock.time()
-            response = await self._exchange(request, name)
-            ahead = clock_offset(response.status, problem_of(response), response.headers.get("date"), now=sent_at + offset)
-            if ahead is None or learned or not clocks.trusts(target, clock.monotonic()):
-                break
-            offset, learned = offset + ahead, True
-        try:
-            credentials = parse_credentials(response, endpoint=name, sent_at=sent_at, secrets=request.secrets())
-        except OAuthError as error:
-            if learned and isinstance(error, ErrorResponse) and error.error not in ("", "timestamp_refused"):
-                clocks.learn(target, offset)  # it has got past the clock
-            elif learned and not isinstance(error, TokenUnavailable):
-                clocks.distrust(target, clock.monotonic())
-            raise error.bare() from error.__cause__
-        if learned:
-            clocks.learn(target, offset)
-        return credentials
-
-    async def _signed(
-        self,
-        url: str,
-        method: str,
-        extra: list[tuple[str, Secret]],
-        protocol: list[tuple[str, Secret]],
-        token: OAuth1Token | None,
-        offset: float,
-    ) -> EndpointRequest:
-        pairs = [*protocol, *await _read(extra)]
-        # What has no value is left out: EndpointRequest would do so with what is in a form.
-        ours = [(name, value.reveal()) for name, value in pairs if name.startswith("oauth_") and value]
-        others = [(name, value) for name, value in pairs if not name.startswith("oauth_") and value]
-        if others and method == "GET":
-            query = urlencode([(name, value.reveal()) for name, value in others])
-            url, others = _with_query(url, query), []
-        request = EndpointRequest(url, others)
-        request.method = method
-        request.headers["Accept-Encoding"] = "identity"
-        target = URL(url, encoded=True)
-        parameters = await self.signer.sign(
-            method,
-            target,
-            target.host_port_subcomponent or "",
-            token=token,
-            form=request.body(),
-            protocol=ours,
-            offset=offset,
+        return await fetch_credentials(
+            CredentialRequest(name, str(url), method, extra=extra, protocol=protocol, token=token),
+            self._exchange,
+            self.signer,
+            client_id=self.client_id,
+            placement=self.placement,
+            realm=self.realm,
         )
-        if self.placement == "header":
-            request.headers["Authorization"] = Secret(authorization_header(parameters, self.realm))
-        elif self.placement == "query":
-            request.url = _with_query(url, parameters)
-        else:
-            request.form += [(name, Secret(value)) for name, value in parse_qsl(parameters, keep_blank_values=True)]
-        if request.form:
-            request.headers["Content-Type"] = _FORM
-        signature = parameters.rpartition("=")[2]
-        # Both as they were sent and as the server understands them; those of PLAINTEXT are the shared secrets.
-        told = [*(value.reveal() for name, value in pairs if name != "oauth_callback")]
-        parts = unquote(signature).split("&")
-        told += [signature, unquote(signature), *parts, *map(unquote, parts)]
-        if token is not None:
-            told += [token.oauth_token, token.oauth_token_secret]
-        request.ingredients += [Secret(value) for value in told]
-        # A verifier and a session handle may be good for one request: whoever asks again gets the answer that is there. Without
-        # a token nothing is spent but the nonce, which no request has twice.
-        spent = [url, self.client_id, *(value for _, value in ours)]
-        spent.append(token.oauth_token if token is not None else dict(parse_qsl(parameters))["oauth_nonce"])
-        request.spends = hashlib.sha256("\0".join(spent).encode("utf-8", "surrogatepass")).hexdigest()
-        return request
 
     async def _exchange(self, request: EndpointRequest, name: str) -> EndpointResponse:
         from ..client.transport import exchange  # at the first token request, not with the import
@@ -463,10 +365,6 @@ def _is_absolute(url: object) -> bool:
         return False
 
 
-def _with_query(url: str, query: str) -> str:
-    return f"{url}{'&' if '?' in url else '?'}{query}"
-
-
 def _check_token(argument: str, token: object) -> None:
     if not isinstance(token, OAuth1Token):
         del token  # a traceback that shows locals shall not show it
@@ -490,7 +388,7 @@ def _checked_extra(method: str, extra: Extra) -> list[tuple[str, Secret]]:
             problem = "must be a mapping of names of parameters to strings"
         elif name in _OURS:
             problem = f"must not hold the protocol parameter {name}"
-        elif not isinstance(value, str | Secret) or not _is_text(value):
+        elif not isinstance(value, str | Secret) or not is_text(value):
             problem = f"[{name!r}] must be a string or a Secret"
         else:
             pairs.append((name, Secret.of(value)))
@@ -499,44 +397,3 @@ def _checked_extra(method: str, extra: Extra) -> list[tuple[str, Secret]]:
     if problem:
         raise ConfigurationError(f"OAuth1Client.{method}: extra{'' if problem[0] == '[' else ' '}{problem}")
     return pairs
-
-
-def _is_text(value: str | Secret) -> bool:
-    try:
-        return isinstance(value, Secret) or bool(value.encode()) or not value
-    except UnicodeEncodeError:
-        return False
-
-
-async def _read(pairs: Iterable[tuple[str, Secret]]) -> list[tuple[str, Secret]]:
-    found = []
-    for name, secret in pairs:
-        try:
-            value = Secret(await secret.read())
-        except OAuthError:
-            raise
-        except Exception as error:
-            raise TokenUnavailable(f"the request was not sent: extra[{name!r}] raised {type(error).__name__}") from error
-        if not _is_text(value.reveal()):
-            raise ConfigurationError(f"OAuth1Client: extra[{name!r}] yielded what can't be sent")
-        found.append((name, value))
-    return found
-
-
-def _parameters_of_callback(callback: str | URL | Mapping[str, str]) -> dict[str, str]:
-    if isinstance(callback, Mapping):
-        # A multidict of aiohttp's has a name as often as it came.
-        pairs = [(name, value) for name, value in callback.items() if isinstance(value, str)]
-    elif isinstance(callback, str | URL):
-        text = str(callback)
-        pairs = parse_qsl(text.partition("?")[2].partition("#")[0] if "?" in text else text, keep_blank_values=True)
-    else:
-        del callback
-        raise ConfigurationError("OAuth1Client.parse_authorization_response: callback must be a URL or a mapping")
-    parameters = dict(pairs)
-    if len(parameters) != len(pairs):
-        del callback, pairs, parameters
-        text = ""
-        # RFC 5849 section 3.1: "Each parameter MUST NOT appear more than once per request".
-        raise CallbackError("a parameter of the callback stands twice", rule="RFC 5849 section 3.1")
-    return parameters

@@ -312,10 +312,12 @@ class KeyedToken:
                 grant=grant,
                 events=common.events,
                 budget=common.client.timeout,
-                lock_wait=2 * common.client.timeout + common.shutdown_grace,
+                # Longer than a lease (RedisStore) that should be three timeouts long: after that a dead holder's lock is free.
+                lock_wait=3 * common.client.timeout + 2 * common.shutdown_grace,
                 shutdown_grace=common.shutdown_grace,
                 refusals_before_latch=common.client.quirks.refusals_before_latch,
                 publish=lambda token: self._publish(token, flight, written),
+                endpoint=common.client.discovered_token_endpoint,
                 unwritten=self._unwritten,
             )
             token = await renewal.run(

@@ -7,7 +7,7 @@ record                      what is done
 ==========================  =====================================================================================
 none                        the grant, or LoginRequired where there is none
 ok, newer than the caller's it is adopted, without a request
-ok, cooling down            TokenUnavailable, without a request
+ok, cooling down            the same if that one is valid, else TokenUnavailable, without a request
 ok, with a refresh token    the intent is written, the refresh token sent, the outcome written
 ok, and an intent (pending) the same: it is sent again until the answer is definite; a refusal is then RefreshInDoubt
 ok, and an intent under way TokenUnavailable while the access token serves, then the same; unless who wrote it is dead
@@ -39,18 +39,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, Protocol
 
 from ..clock import Clock
 from ..errors import (
+    DiscoveryError,
     InvalidClient,
     InvalidGrant,
     LoginRequired,
     OAuthError,
     RefreshInDoubt,
     StoreError,
+    StoreLockTimeout,
     TokenUnavailable,
 )
 from ..flight import finish
@@ -65,6 +68,8 @@ __all__ = ("COOLDOWN_CAP", "Obtain", "Renewal")
 COOLDOWN_CAP: Final = 300.0
 BACKOFF_CAP: Final = 60.0
 UNATTENDED_TRIES: Final = 3
+# Seconds for which the lock is waited for while the token that there is serves on.
+SERVING_WAIT: Final = 1.0
 # After so many seconds at most the store is asked whether another process has written the result that is waited for.
 OTHER_S_RESULT: Final = 5.0
 _CONFLICTS: Final = 5
@@ -78,6 +83,10 @@ class Obtain(Protocol):
         """A token for the refresh token of *previous*, or, where that is None, for *grant*."""
 
 
+async def _not_discovered() -> str | None:
+    return None
+
+
 class Renewal:
     """One attempt; :meth:`run` is called once.
 
@@ -86,10 +95,11 @@ class Renewal:
     :param owner: the digest of what the token belongs to.
     :param grant: what earns a token where there is no refresh token; None where only a stored one can.
     :param budget: seconds for all tries of an unattended grant.
-    :param lock_wait: seconds to wait for the lock.
+    :param lock_wait: seconds to wait for the lock, where there is nothing that serves meanwhile.
     :param shutdown_grace: seconds for which a cancellation waits for a write.
     :param refusals_before_latch: see :class:`~..protocol.quirks.Quirks`.
     :param publish: called with the token as soon as waiters may have it, where a failing write goes on.
+    :param endpoint: where the request goes, if the server's metadata said so; None where the user did.
     :param unwritten: what an earlier one's attribute of that name was.
     """
 
@@ -109,6 +119,7 @@ class Renewal:
         shutdown_grace: float,
         refusals_before_latch: int = 1,
         publish: Callable[[Token], None] = lambda token: None,
+        endpoint: Callable[[], Awaitable[str | None]] = _not_discovered,
         unwritten: tuple[Token, int] | None = None,
         chance: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -128,6 +139,8 @@ class Renewal:
         self._chance = chance
         self.cooldown = 0.0
         """Seconds, after a failure, in which nothing is tried."""
+        self._endpoint = endpoint
+        self._asked: str | None = None
         self.unwritten = unwritten
         """A token that the store would not take, and the version of the record that it has replaced but for that."""
 
@@ -150,7 +163,8 @@ class Renewal:
         :param anew: use the grant, whatever is stored.
         :param heed_cooldown: fail at once while an earlier failure cools down.
         """
-        async with self._store.lock(self._key, wait=self._lock_wait) as lock:
+        async with contextlib.AsyncExitStack() as held:
+            lock = await self._lock(held, seen, usable)
             for _ in range(_CONFLICTS):
                 record = await self._store.load(self._key)
                 state = State.from_body(record.body) if record else State(owner=self._owner)
@@ -161,20 +175,36 @@ class Renewal:
                 if not anew:
                     if state.kind == "signed_out":
                         raise LoginRequired("this user is signed out: sign in again")
-                    if state.kind == "ok" and state.token is not None and state.token != seen and fresh(state.token):
+                    token = state.token if state.kind == "ok" else None
+                    cooling = self._cooling(state) if heed_cooldown else 0.0
+                    serves = token is not None and usable(token)
+                    another = serves and state.under_way and not lock.predecessor_is_dead
+                    if token is not None and token != seen and (fresh(token) or (serves and (cooling or another))):
                         self._emit("refresh_adopted")
-                        return state.token
-                    if heed_cooldown:
-                        self._respect_cooldown(state)
-                    if state.under_way and not lock.predecessor_is_dead and state.token is not None and usable(state.token):
-                        if state.token == seen:
-                            self._wait_for_the_other(state.token)
-                        self._emit("refresh_adopted")
-                        return state.token
+                        return token
+                    if cooling:
+                        self.cooldown = cooling
+                        raise TokenUnavailable(
+                            f"an earlier request for a token failed; the next is made in {cooling:.0f} s", retry_after=cooling
+                        )
+                    if token is not None and another:
+                        self._wait_for_the_other(token)
                 outcome = await self._attempt(state, version, lock, tries, anew)
                 if outcome is not None:
                     return outcome
             raise StoreError("the record of this key changed each time it was about to be written")
+
+    async def _lock(self, held: contextlib.AsyncExitStack, seen: Token | None, usable: Callable[[Token], bool]) -> Lock:
+        """The lock, for as long as *held* is open. A token that serves on isn't kept waiting for whoever has it now."""
+        if seen is not None and usable(seen):
+            try:
+                return await held.enter_async_context(self._store.lock(self._key, wait=min(SERVING_WAIT, self._lock_wait)))
+            except StoreLockTimeout:
+                if usable(seen):
+                    left = math.inf if seen.expires_at is None else seen.expires_at - self._clock.time()
+                    self.cooldown = max(0.0, min(SERVING_WAIT, left))
+                    raise
+        return await held.enter_async_context(self._store.lock(self._key, wait=self._lock_wait))
 
     async def _attempt(self, state: State, version: int, lock: Lock, tries: int, anew: bool) -> Token | None:
         """One way through the table; None where the record changed before anything was sent."""
@@ -194,7 +224,7 @@ class Renewal:
             state, version, self.unwritten = intent, version + 1, None
         try:
             try:
-                token = await (self._request(None, previous) if previous is not None else self._earn(tries))
+                token = await (self._request(None, previous, state.endpoint) if previous is not None else self._earn(tries))
             except InvalidGrant:
                 # A dead refresh token of an unattended grant: the grant itself earns another.
                 if previous is None or grant is None or not grant.unattended or not self._final(state):
@@ -236,9 +266,16 @@ class Renewal:
                     raise
             await self._clock.sleep(delay)
 
-    async def _request(self, grant: Grant | None, previous: Token | None) -> Token:
+    async def _request(self, grant: Grant | None, previous: Token | None, issued_by: str | None = None) -> Token:
         self._emit("refresh_started")
         try:
+            self._asked = await self._endpoint()
+            if issued_by is not None and self._asked is not None and self._asked != issued_by:
+                raise DiscoveryError(
+                    "the server's metadata names another token endpoint than the one that issued the refresh token, which is "
+                    "not sent there: forget() the token and sign in again, if you trust it",
+                    rule="RFC 9700 section 4.4",
+                )
             token = await self._obtain(grant, previous)
         except OAuthError as error:
             self._emit("refresh_failed", error)
@@ -247,7 +284,7 @@ class Renewal:
         return token
 
     async def _succeeded(self, token: Token, version: int, previous: Token | None) -> Token:
-        state = State(owner=self._owner, token=token)
+        state = State(owner=self._owner, endpoint=self._asked, token=token)
         self.unwritten = token, version
         for attempt in range(_WRITE_TRIES):
             try:
@@ -284,7 +321,7 @@ class Renewal:
             return ours  # it was our own write, whose success had not reached us
         if record is not None and state is not None and record.version < version and state.token == previous:
             # The store went back to what it was before our intent, as a failover may: nobody wrote, and ours is newer.
-            if await self._save_surely(State(owner=self._owner, token=ours), record.version):
+            if await self._save_surely(State(owner=self._owner, endpoint=self._asked, token=ours), record.version):
                 return ours
             raise StoreError("the store went back to an older record, which changed as it was about to be written")
         self._emit("stale_write_refused")
@@ -345,12 +382,11 @@ class Renewal:
             return min(retry_after, COOLDOWN_CAP)
         return self._chance(0.0, min(BACKOFF_CAP, 2.0 ** min(failures, 10)))
 
-    def _respect_cooldown(self, state: State) -> None:
+    def _cooling(self, state: State) -> float:
+        """Seconds for which an earlier failure still cools down."""
         wait = state.cooldown_until - self._clock.time()
         # One that is further away than any that is written comes from a clock that was wrong.
-        if 0 < wait <= COOLDOWN_CAP:
-            self.cooldown = wait
-            raise TokenUnavailable(f"an earlier request for a token failed; the next is made in {wait:.0f} s", retry_after=wait)
+        return wait if 0 < wait <= COOLDOWN_CAP else 0.0
 
     def _wait_for_the_other(self, token: Token) -> NoReturn:
         wait = self._chance(1.0, OTHER_S_RESULT)

@@ -39,6 +39,7 @@ class State(Value):
 
     :param kind: ``"ok"``, ``"dead"`` (the refresh token was refused), or ``"signed_out"``.
     :param owner: the digest of what the token belongs to besides the key: issuer, client, grant, resource, audience.
+    :param endpoint: the token endpoint that issued the token, where it was discovered.
     :param token: the last token that was obtained, also of a dead record.
     :param pending: an intent whose outcome isn't known.
     :param cooldown_until: epoch seconds before which nothing is tried.
@@ -47,10 +48,11 @@ class State(Value):
     :param since: epoch seconds, of a record that is not ok: when it ceased to be.
     """
 
-    __slots__ = ("cooldown_until", "failures", "kind", "owner", "pending", "refusals", "since", "token")
+    __slots__ = ("cooldown_until", "endpoint", "failures", "kind", "owner", "pending", "refusals", "since", "token")
 
     kind: Kind
     owner: str
+    endpoint: str | None
     token: Token | None
     pending: Pending | None
     cooldown_until: float
@@ -63,6 +65,7 @@ class State(Value):
         kind: Kind = "ok",
         *,
         owner: str = "",
+        endpoint: str | None = None,
         token: Token | None = None,
         pending: Pending | None = None,
         cooldown_until: float = 0.0,
@@ -73,6 +76,7 @@ class State(Value):
         self._freeze(
             kind=kind,
             owner=owner,
+            endpoint=endpoint,
             token=token,
             pending=pending,
             cooldown_until=cooldown_until,
@@ -98,6 +102,8 @@ class State(Value):
     def to_body(self) -> bytes:
         """The record's bytes; :meth:`from_body` reads them."""
         data: dict[str, Any] = {"schema": SCHEMA, "state": self.kind, "owner": self.owner}
+        if self.endpoint is not None:
+            data["endpoint"] = self.endpoint
         if self.token is not None:
             data["token"] = self.token.to_dict()
         if self.pending is not None:
@@ -128,6 +134,7 @@ def _parsed(body: bytes) -> State | str:
         return State(
             data["state"],
             owner=str(data["owner"]),
+            endpoint=str(data["endpoint"]) if "endpoint" in data else None,
             token=Token.from_dict(data["token"]) if "token" in data else None,
             pending=Pending(float(pending["since"]), str(pending["process"])) if pending else None,
             cooldown_until=finite_number(data.get("cooldown_until")) or 0.0,

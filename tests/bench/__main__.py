@@ -6,6 +6,7 @@ import sys
 
 from .end_to_end import measure_end_to_end
 from .hot_path import measure_hot_path
+from .identities import measure_identities
 from .imports import measure_imports
 from .measure import CLIENT_CORE, pin
 from .memory import measure_memory
@@ -14,7 +15,7 @@ from .report import Report
 from .storm import measure_storm
 from .wire import wire
 
-PARTS = ("imports", "hot_path", "end_to_end", "oauth1", "storm", "memory")
+PARTS = ("imports", "hot_path", "end_to_end", "oauth1", "storm", "memory", "identities")
 
 
 async def _all(report: Report, parts: tuple[str, ...]) -> None:
@@ -34,6 +35,8 @@ async def _all(report: Report, parts: tuple[str, ...]) -> None:
                 await measure_storm(report, server)
     if "memory" in parts:
         await measure_memory(report)
+    if "identities" in parts:
+        await measure_identities(report)
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from aiohttp_oauth_middleware.stores.store import Lock
 from .ours import made_tokens
 from .report import Report, Result
 
-__all__ = ("measure_memory",)
+__all__ = ("measure_memory", "traced", "tracemalloc_start", "tracemalloc_stop")
 
 SECTION = "Memory; access token of 160 characters, refresh token of 43"
 IDENTITIES = 100_000
@@ -50,7 +50,7 @@ async def measure_memory(report: Report) -> None:
     began = tracemalloc_start()
     for number in range(IDENTITIES):
         tokens[number] = _token(number)
-    each = _traced(began) / IDENTITIES
+    each = traced(began) / IDENTITIES
     report.add(Result(SECTION, "a token with its strings", each, "bytes", goal=450))
     del tokens
 
@@ -59,7 +59,7 @@ async def measure_memory(report: Report) -> None:
     cached = Tokens(client, ClientCredentials(), store=_NoStore(), cache_size=IDENTITIES)
     for number in range(IDENTITIES):
         await cached.save(_token(number), key=f"user-{number}")
-    each = _traced(began) / IDENTITIES
+    each = traced(began) / IDENTITIES
     report.add(Result(SECTION, "a cached identity, one of 100,000", each, "bytes", goal=1024))
     del cached
 
@@ -67,8 +67,8 @@ async def measure_memory(report: Report) -> None:
     stored = made_tokens("https://as.example.com", cache_size=1)
     for number in range(IDENTITIES // 10):
         await stored.save(_token(number), key=f"user-{number}")
-    report.add(Result(SECTION, "in a MemoryStore besides", _traced(began) / (IDENTITIES // 10), "bytes"))
-    tracemalloc.stop()
+    report.add(Result(SECTION, "in a MemoryStore besides", traced(began) / (IDENTITIES // 10), "bytes"))
+    tracemalloc_stop()
 
 
 def tracemalloc_start() -> int:
@@ -78,9 +78,14 @@ def tracemalloc_start() -> int:
     return tracemalloc.get_traced_memory()[0]
 
 
-def _traced(before: int) -> int:
+def traced(before: int) -> int:
+    """Bytes that are in use now and were not at *before*."""
     gc.collect()
     return tracemalloc.get_traced_memory()[0] - before
+
+
+def tracemalloc_stop() -> None:
+    tracemalloc.stop()
 
 
 def _token(number: int) -> Token:

@@ -603,6 +603,29 @@ async def test_F_54_G_16_a_stream_is_not_sent_again_and_the_next_request_has_the
         assert wire.bodies == [b"abcdef"] * 2
 
 
+async def test_F_54_a_date_alone_is_not_believed_unproved() -> None:
+    clock = VirtualClock(1.7e9)
+    async with record(answer(401, b"no", at(1.8e9)["headers"])) as wire:
+        auth = OAuth1Auth(client(clock=clock), TOKEN, origins=wire.url)
+        async with ClientSession(middlewares=[auth]) as session:
+            for _ in range(2):
+                async with session.post(wire.url, data=chunks()) as response:
+                    assert response.status == 401
+        assert {parameters(seen)["oauth_timestamp"] for seen in wire.seen} == {"1700000000"}
+
+
+async def test_F_54_a_401_that_becomes_another_answer_shows_that_the_time_was_right() -> None:
+    clock = VirtualClock(1.7e9)
+    skewed = Skewed(clock, 4000.0, None)
+    async with record(lambda seen: answer(403) if b"200" in (made := skewed(seen))[:15] else made) as wire:
+        auth = OAuth1Auth(client(clock=clock), TOKEN, origins=wire.url)
+        async with ClientSession(middlewares=[auth]) as session:
+            for sent in (2, 3):
+                async with session.get(wire.url) as response:
+                    assert response.status == 403
+                assert len(wire.seen) == sent
+
+
 async def test_F_54_a_clock_that_is_set_right_later_is_learned_again() -> None:
     clock = VirtualClock(1.7e9)
     skewed = Skewed(clock, 4000.0, None)
@@ -638,9 +661,14 @@ def expiring(seen: Seen) -> bytes:
 
 
 @pytest.mark.aiohttp_versions
-async def test_F_12_a_token_that_has_expired_is_renewed_and_the_request_sent_again_once() -> None:
+@pytest.mark.parametrize("problem", ["token_expired", "token_revoked", "token_rejected"])
+async def test_F_12_a_token_that_is_good_no_more_is_replaced_and_the_request_sent_again_once(problem: str) -> None:
     source = Renewing()
-    async with record(expiring) as wire:
+
+    def refusing(seen: Seen) -> bytes:
+        return expiring(seen).replace(b"token_expired", problem.encode())
+
+    async with record(refusing) as wire:
         async with ClientSession(middlewares=[OAuth1Auth(client(), source, origins=wire.url)]) as session:
             for _ in range(2):
                 async with session.put(wire.url, data=b"body") as response:

@@ -368,6 +368,13 @@ async def test_S_14_metadata_can_be_discovered_anew() -> None:
         assert len(server.requests) == 2
 
 
+async def test_S_51_the_token_endpoint_that_was_discovered_is_told_from_one_that_was_given() -> None:
+    async with serve(publishing(PLACES[0])) as server:
+        client = Client(server.url + "/tenant", "id")
+        assert await client.discovered_token_endpoint() == (await client.metadata()).token_endpoint
+        assert await client_of(server).discovered_token_endpoint() is None
+
+
 async def test_many_who_need_the_metadata_at_once_cause_one_request() -> None:
     async with serve(publishing(PLACES[0])) as server:
         client = Client(server.url + "/tenant", "id")

@@ -13,6 +13,7 @@ from aiohttp_oauth_middleware import (
     AuthorizationCode,
     ClientCredentials,
     ConfigurationError,
+    DiscoveryError,
     ErrorResponse,
     Event,
     ExtensionGrant,
@@ -26,10 +27,12 @@ from aiohttp_oauth_middleware import (
     RefreshToken,
     StoreCorrupted,
     StoreError,
+    StoreLockTimeout,
     Token,
     TokenResponseError,
     TokenUnavailable,
 )
+from aiohttp_oauth_middleware.sources import refresh
 from aiohttp_oauth_middleware.sources.events import Events
 from aiohttp_oauth_middleware.sources.refresh import COOLDOWN_CAP, Renewal
 from aiohttp_oauth_middleware.sources.state import Pending, State
@@ -64,6 +67,7 @@ class Bench:
         self.refusals_before_latch = 1
         self.shutdown_grace = 5.0
         self.unwritten: tuple[Token, int] | None = None
+        self.discovered: str | None = None
         self.renewal: Renewal
 
     async def obtain(self, grant: Grant | None, previous: Token | None) -> Token:
@@ -73,6 +77,9 @@ class Bench:
         if isinstance(answer, BaseException):
             raise answer
         return answer if isinstance(answer, Token) else await answer()
+
+    async def endpoint(self) -> str | None:
+        return self.discovered
 
     def chance(self, low: float, high: float) -> float:
         self.chances.append((low, high))
@@ -102,6 +109,7 @@ class Bench:
             shutdown_grace=self.shutdown_grace,
             refusals_before_latch=self.refusals_before_latch,
             publish=self.published.append,
+            endpoint=self.endpoint,
             unwritten=self.unwritten,
             chance=self.chance,
         )
@@ -914,3 +922,83 @@ async def test_P0_a_refusal_is_noted_although_the_task_is_cancelled_while_it_is_
     task = asyncio.create_task(bench.run(OLD))
     await asyncio.wait([task])
     assert bench.state().kind == "dead", "the refused refresh token would be sent again"
+
+
+# While another has the lock.
+
+
+class TakenStore(MemoryStore):
+    """A store whose lock another has, for so many attempts."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+        self.waits: list[float] = []
+
+    @asynccontextmanager
+    async def lock(self, key: str, *, wait: float) -> AsyncIterator[Lock]:
+        self.waits.append(wait)
+        if self.times:
+            self.times -= 1
+            raise StoreLockTimeout("taken")
+        async with super().lock(key, wait=wait) as held:
+            yield held
+
+
+@pytest.mark.parametrize(("expires_in", "cooldown"), [(100.0, refresh.SERVING_WAIT), (0.5, 0.5), (None, refresh.SERVING_WAIT)])
+async def test_F_05_a_token_that_serves_does_not_wait_long_for_a_sibling(expires_in: float | None, cooldown: float) -> None:
+    store = TakenStore(1)
+    bench = Bench(store=store)
+    token = Token("a", refresh_token="r", expires_at=None if expires_in is None else bench.clock.time() + expires_in)
+    with pytest.raises(StoreLockTimeout):
+        await bench.run(token)
+    assert store.waits == [min(refresh.SERVING_WAIT, 1.0)]
+    assert bench.renewal.cooldown == cooldown
+    assert bench.sent == []
+
+
+async def test_F_05_one_that_expires_meanwhile_waits_on_for_the_lock() -> None:
+    store = TakenStore(1)
+    bench = Bench(Token("b", refresh_token="s"), store=store)
+    token = Token("a", refresh_token="r")
+    bench.put(State(owner="owner", token=token))
+    still = iter([True])
+    assert (await bench.run(token, fresh=lambda one: one != token, usable=lambda one: next(still, False))).access_token == "b"
+    assert len(store.waits) == 2
+    assert bench.sent == ["r"]
+
+
+async def test_F_04_F_05_while_a_failure_cools_down_a_newer_token_that_is_valid_is_adopted() -> None:
+    bench = Bench()
+    newer = Token("b", refresh_token="s")
+    bench.put(State(owner="owner", token=newer, cooldown_until=bench.clock.time() + 10, failures=1))
+    assert await bench.run(Token("a", refresh_token="r"), fresh=lambda token: False) == newer
+    with pytest.raises(TokenUnavailable):
+        await bench.run(newer, fresh=lambda token: False)
+    assert bench.sent == []
+
+
+# Where the refresh token goes.
+
+
+async def test_S_51_a_refresh_token_goes_to_no_other_endpoint_than_the_one_that_issued_it() -> None:
+    first, second = Token("a", refresh_token="r"), Token("b", refresh_token="s")
+    bench = Bench(second)
+    bench.put(State(owner="owner", token=first))
+    bench.discovered = "https://as.example/token"
+    assert await bench.run(first, fresh=lambda token: token != first) == second
+    assert bench.state().endpoint == "https://as.example/token"
+    bench.discovered = "https://evil.example/token"
+    with pytest.raises(DiscoveryError, match="another token endpoint"):
+        await bench.run(second, fresh=lambda token: False)
+    assert bench.sent == ["r"]
+    assert (bench.state().kind, bench.state().token, bench.state().pending) == ("ok", second, None)
+    assert bench.state().endpoint == "https://as.example/token"
+
+
+async def test_S_51_where_the_user_names_the_endpoint_himself_he_may_name_another() -> None:
+    first = Token("a", refresh_token="r")
+    bench = Bench(Token("b", refresh_token="s"))
+    bench.put(State(owner="owner", endpoint="https://old.example/token", token=first))
+    assert (await bench.run(first, fresh=lambda token: token != first)).access_token == "b"
+    assert bench.state().endpoint is None

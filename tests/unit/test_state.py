@@ -14,7 +14,15 @@ from aiohttp_oauth_middleware.sources.state import Pending, State
 
 TOKEN = Token("access", refresh_token="refresh", expires_at=7.0, obtained_at=5.0, scope="a b", extra={"team": "x"})
 WHOLE = State(
-    "dead", owner="o", token=TOKEN, pending=Pending(3.0, "host:1"), cooldown_until=9.0, failures=2, refusals=1, since=8.0
+    "dead",
+    owner="o",
+    endpoint="https://as/token",
+    token=TOKEN,
+    pending=Pending(3.0, "host:1"),
+    cooldown_until=9.0,
+    failures=2,
+    refusals=1,
+    since=8.0,
 )
 
 
