@@ -68,12 +68,17 @@ POINTS: Final = (
 
 
 class Pointed(Wrapped):
-    """A store that says which point of a refresh has been reached."""
+    """A store that says which point of a refresh has been reached.
 
-    def __init__(self, store: TokenStore, reached: Reached) -> None:
+    :param files: also which temporary file was written.
+    """
+
+    def __init__(self, store: TokenStore, reached: Reached, *, files: bool = False) -> None:
         super().__init__(store)
         self._reached = reached
         self._writing = ""
+        if not files:
+            return
         replace = os.replace
 
         def replaced(*arguments: Any, **names: Any) -> None:
@@ -126,7 +131,7 @@ def die_at(point: str | None) -> Reached:
 def refresh(store: str, place: str, issuer: str, crash_at: str | None = None) -> None:
     """Renew the token that is in the store, and die on the way where *crash_at* says so."""
     reached = die_at(crash_at)
-    tokens = Tokens(pointed_client(issuer, reached), store=Pointed(STORES[store].make(place), reached))
+    tokens = Tokens(pointed_client(issuer, reached), store=Pointed(STORES[store].make(place), reached, files=True))
     asyncio.run(tokens.token())
 
 

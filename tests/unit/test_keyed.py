@@ -688,6 +688,30 @@ async def test_a_record_that_changes_for_ever_is_a_StoreError(server: StrictServ
         await Tokens(DirectClient(server), store=Refusing()).save(Token("a"))
 
 
+@pytest.mark.parametrize("conflicts", [1, 1000])
+async def test_S_27_a_sign_out_revokes_what_was_written_meanwhile_too(server: StrictServer, conflicts: int) -> None:
+    class Meanwhile(MemoryStore):
+        async def save(self, key: str, record: Record, *, expected: int, lock: Lock | None = None) -> bool:
+            nonlocal conflicts
+            if State.from_body(record.body).kind == "signed_out" and conflicts:
+                conflicts -= 1
+                newer = State(owner="", token=server.sign_in())
+                await super().save(key, Record(expected + 1, "default", newer.to_body()), expected=expected)
+            return await super().save(key, record, expected=expected, lock=lock)
+
+    store = Meanwhile()
+    tokens = Tokens(DirectClient(server), store=store)
+    await tokens.save(server.sign_in())
+    if conflicts > 1:
+        with pytest.raises(StoreError, match="changed each time"):
+            await tokens.revoke()
+    else:
+        await tokens.revoke()
+        assert len(server.revoked) == 4
+    with pytest.raises(LoginRequired):
+        await tokens.token()
+
+
 # Logging in.
 
 

@@ -905,6 +905,26 @@ async def test_F_10_a_cancellation_between_the_tries_of_a_failing_write_makes_a_
     assert bench.state().token == NEW, "the store works again, and the token was lost"
 
 
+async def test_F_50_a_write_that_is_cut_off_by_the_end_of_the_grace_may_have_been_in_vain() -> None:
+    class Hanging(MemoryStore):
+        async def save(self, key: str, record: Record, *, expected: int, lock: Lock | None = None) -> bool:
+            if expected == 2:
+                hangs.set()
+                await asyncio.get_running_loop().create_future()
+            return await super().save(key, record, expected=expected, lock=lock)
+
+    hangs = asyncio.Event()
+    bench = Bench(NEW, store=Hanging())
+    bench.shutdown_grace = 0.0
+    bench.put(State(token=OLD))
+    task = asyncio.create_task(bench.run(OLD))
+    await hangs.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert bench.renewal.unwritten == (NEW, 2)
+
+
 async def test_P0_a_refusal_is_noted_although_the_task_is_cancelled_while_it_is_written() -> None:
     class Stopping(MemoryStore):
         async def save(self, key: str, record: Record, *, expected: int, lock: Lock | None = None) -> bool:
