@@ -92,7 +92,7 @@ class OAuth1Auth:
             return await handler(request)
         self._signer.check_transport("the request's URL", url)
         token = self._token if self._source is None else await self._ask(None)
-        if not self._gate.admits(url):
+        if not known and not self._gate.admits(url):
             self._gate.say_refused(url)
             return await handler(request)
         body = request.body  # as it is now: a middleware inside of us may put another one there

@@ -210,8 +210,16 @@ def _is_hash(name: str) -> bool:
         return False
 
 
+@lru_cache(256)
+def _keyed(hash_name: str, client_secret: str, token_secret: str) -> hmac.HMAC:
+    # To find the algorithm and to take the key in is more work than the text, which is so short.
+    return hmac.new(signing_key(client_secret, token_secret).encode(), digestmod=hash_name)
+
+
 def _sign_hmac(hash_name: str, text: str, client_secret: str, token_secret: str) -> str:
-    return _base64(hmac.digest(signing_key(client_secret, token_secret).encode(), text.encode(), hash_name))
+    keyed = _keyed(hash_name, client_secret, token_secret).copy()
+    keyed.update(text.encode())
+    return _base64(keyed.digest())
 
 
 def _base64(signature: bytes) -> str:

@@ -158,7 +158,7 @@ class Signer:
         except Exception as error:
             raise TokenUnavailable(f"the request could not be signed: a callable raised {type(error).__name__}") from error
         finally:
-            del text, token_secret, secret, signature
+            del text, token_secret, signature
         raise ConfigurationError(
             "OAuth1Client: client_secret or signature_method yielded what can't be: a secret must be text, and a signature "
             "a non-empty string of printable characters"
