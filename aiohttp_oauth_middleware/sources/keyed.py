@@ -299,8 +299,9 @@ class KeyedToken:
             seen = self.held
             if seen is None and not anew:
                 seen = await self._from_store()
-                if seen is not None and seen.fresh(self._clock):
-                    return seen.token
+            # Also where another thread has put it there since the caller looked.
+            if seen is not None and not anew and seen.fresh(self._clock):
+                return seen.token
             grant, _ = await self._how()
             renewal = Renewal(
                 key=self._slot.key,

@@ -173,6 +173,20 @@ async def test_it_is_renewed_as_soon_as_either_clock_says_so(clock: VirtualClock
 # What a refusal means.
 
 
+async def test_F_15_what_another_thread_has_put_into_memory_meanwhile_is_not_renewed_again(
+    clock: VirtualClock, server: StrictServer
+) -> None:
+    tokens = Tokens(DirectClient(server))
+    await tokens.save(server.sign_in())
+    clock.advance(3600.0)
+    waiter = asyncio.create_task(tokens.token())
+    await turns(1)  # it has found nothing that will do, and its flight has not begun
+    newer = server.sign_in()
+    tokens._keyed("default")._hold(newer)
+    assert await waiter == newer
+    assert server.token_requests == 0
+
+
 async def test_F_12_only_the_current_token_is_renewed(clock: VirtualClock, server: StrictServer) -> None:
     tokens = Tokens(DirectClient(server), ClientCredentials())
     first = await tokens.token()
