@@ -497,14 +497,16 @@ class KeyedToken:
             raise LoginRequired("this user is signed out: sign in again").about(self.key)
 
     async def _from_store(self) -> Held | None:
-        written = self._written
+        written, before = self._written, self.held
         state = await self._slot.load()
         if state.kind == "signed_out":
             raise LoginRequired("this user is signed out: sign in again")
         if state.token is None:
             return None
         held = self._as_held(state.token)
-        if self._written == written and (state.kind == "ok" or held.usable(self._clock)):
+        # Of two who look at once, the one who looked first may be told last: memory doesn't go back to what he was told.
+        unchanged = self._written == written and self.held is before
+        if unchanged and (state.kind == "ok" or held.usable(self._clock)):
             self.held = held
         return held if state.kind == "ok" else None
 
