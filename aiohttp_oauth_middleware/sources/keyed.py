@@ -316,8 +316,9 @@ class KeyedToken:
             seen = self.held
             if seen is None and not anew:
                 seen = await self._from_store()
-                if seen is not None and seen.fresh(self._clock):
-                    return seen.token
+            # Also where another thread has put it there since the caller looked.
+            if seen is not None and not anew and seen.fresh(self._clock):
+                return seen.token
             grant, _ = await self._how()
             renewal = Renewal(
                 key=self._slot.key,
@@ -528,14 +529,16 @@ class KeyedToken:
             raise LoginRequired("this user is signed out: sign in again").about(self.key)
 
     async def _from_store(self) -> Held | None:
-        written = self._written
+        written, before = self._written, self.held
         state = await self._slot.load()
         if state.kind == "signed_out":
             raise LoginRequired("this user is signed out: sign in again")
         if state.token is None:
             return None
         held = self._as_held(state.token)
-        if self._written == written and (state.kind == "ok" or held.usable(self._clock)):
+        # Of two who look at once, the one who looked first may be told last: memory doesn't go back to what he was told.
+        unchanged = self._written == written and self.held is before
+        if unchanged and (state.kind == "ok" or held.usable(self._clock)):
             self.held = held
         return held if state.kind == "ok" else None
 

@@ -27,7 +27,7 @@ from tests.strict_server import LOST, DirectClient, StrictServer, WatchedStore, 
 
 SCHEDULES: Final = int(os.environ.get("SCHEDULES", "2000"))
 BLOCKS: Final = 10
-FAILED_ONCE: Final = (5419, 12002, 21685, 30284, 44821, 50538, 60798, 70398, 80794, 91545)
+FAILED_ONCE: Final = (5419, 12002, 21685, 30284, 44821, 50538, 60798, 69938, 70398, 80794, 91545)
 
 API: Final = URL("https://api.example/")
 FOREIGN: Final = URL("https://elsewhere.example/")

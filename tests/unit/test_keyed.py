@@ -173,6 +173,45 @@ async def test_it_is_renewed_as_soon_as_either_clock_says_so(clock: VirtualClock
 # What a refusal means.
 
 
+async def test_I3_of_two_who_look_into_the_store_at_once_the_one_who_is_told_last_does_not_put_an_older_token_into_memory(
+    server: StrictServer,
+) -> None:
+    class Late(MemoryStore):
+        async def load(self, key: str) -> Record | None:
+            record = await super().load(key)
+            if gates:
+                await gates.pop().wait()
+            return record
+
+    gate = asyncio.Event()
+    gates: list[asyncio.Event] = []
+    store = Late()
+    await Tokens(DirectClient(server), store=store).save(old := server.sign_in())
+    tokens = Tokens(DirectClient(server), store=store)
+    gates.append(gate)
+    first = asyncio.create_task(tokens.token(Refusal(API, 403, (), old)))
+    await turns(3)
+    await Tokens(DirectClient(server), store=store).save(newer := server.sign_in())
+    assert await tokens.token(Refusal(API, 403, (), newer)) == newer
+    gate.set()
+    await first
+    assert await tokens.token() == newer
+
+
+async def test_F_15_what_another_thread_has_put_into_memory_meanwhile_is_not_renewed_again(
+    clock: VirtualClock, server: StrictServer
+) -> None:
+    tokens = Tokens(DirectClient(server))
+    await tokens.save(server.sign_in())
+    clock.advance(3600.0)
+    waiter = asyncio.create_task(tokens.token())
+    await turns(1)  # it has found nothing that will do, and its flight has not begun
+    newer = server.sign_in()
+    tokens._keyed("default")._hold(newer)
+    assert await waiter == newer
+    assert server.token_requests == 0
+
+
 async def test_F_12_only_the_current_token_is_renewed(clock: VirtualClock, server: StrictServer) -> None:
     tokens = Tokens(DirectClient(server), ClientCredentials())
     first = await tokens.token()
