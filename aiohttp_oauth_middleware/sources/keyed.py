@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import math
@@ -258,18 +259,21 @@ class KeyedToken:
 
     async def _renewed(self) -> Token:
         if self.held is None and self._common.background_refresh:
-            await self._from_store()
+            with contextlib.suppress(LoginRequired):  # below there may be somebody to ask
+                await self._from_store()
         held = self.held
         wait = self._cooldown_until - self._clock.monotonic()
         heed_cooldown = True
         if wait > 0:
             if held is not None and held.usable(self._clock):
                 return held.token
+            failure = self._failure
             heed_cooldown = not await self._has_another_secret()
-            if heed_cooldown and self._failure is not None:
-                if (another := await self._another_in_store(held)) is not None:
-                    return another
-                raise self._while_cooling(self._failure, wait)
+            if heed_cooldown and failure is not None:
+                with contextlib.suppress(StoreError):
+                    if (another := await self._another_in_store(held)) is not None:
+                        return another
+                raise self._while_cooling(failure, wait)
         elif self._common.background_refresh and held is not None and held.usable(self._clock):
             if self._clock.monotonic() >= self._not_in_background_until:
                 self._common.flights.launch(self.key, self._renew_in_background)

@@ -83,10 +83,6 @@ class Obtain(Protocol):
         """A token for the refresh token of *previous*, or, where that is None, for *grant*."""
 
 
-async def _not_discovered() -> str | None:
-    return None
-
-
 class Renewal:
     """One attempt; :meth:`run` is called once.
 
@@ -116,10 +112,10 @@ class Renewal:
         events: Events,
         budget: float,
         lock_wait: float,
+        endpoint: Callable[[], Awaitable[str | None]],
         shutdown_grace: float,
         refusals_before_latch: int = 1,
         publish: Callable[[Token], None] = lambda token: None,
-        endpoint: Callable[[], Awaitable[str | None]] = _not_discovered,
         unwritten: tuple[Token, int] | None = None,
         chance: Callable[[float, float], float] = random.uniform,
     ) -> None:

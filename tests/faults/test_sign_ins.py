@@ -13,6 +13,7 @@ from aiohttp_oauth_middleware import (
     RefreshToken,
     SealedStore,
     StoreCorrupted,
+    StoreError,
     Tokens,
     TokenUnavailable,
 )
@@ -152,3 +153,40 @@ async def test_F_05_the_first_request_of_a_process_is_served_in_the_background_t
     server.release()
     await fresh.aclose()
     assert (await fresh.token()) != served
+
+
+@pytest.mark.parametrize("error", [OSError("down"), StoreError("down")])
+async def test_F_50_a_store_that_is_down_is_not_taken_for_one_with_bad_records(error: Exception) -> None:
+    server, (tokens, _) = workers()
+    await tokens.save(server.sign_in())
+
+    async def load(key: str) -> Record | None:
+        raise error
+
+    tokens._store.load = load  # type: ignore[method-assign]
+    with pytest.raises(StoreError, match=r"down|OSError"):
+        await all_of(tokens.keys())
+
+
+async def test_F_04_F_50_where_the_store_is_down_too_the_failure_that_cools_down_is_what_is_told() -> None:
+    server, (tokens, _) = workers(lifetime=60.0)
+    await tokens.save(server.sign_in())
+    server.clock.advance(61)
+    server.next.append(EndpointResponse(503, {"retry-after": "120"}, b""))
+    with pytest.raises(TokenUnavailable):
+        await tokens.token()
+
+    async def load(key: str) -> Record | None:
+        raise OSError("down")
+
+    tokens._store.load = load  # type: ignore[method-assign]
+    with pytest.raises(TokenUnavailable, match="120 s"):
+        await tokens.token()
+
+
+async def test_F_05_in_the_background_whoever_signed_out_is_asked_to_sign_in() -> None:
+    server, (one, _) = workers()
+    await one.save(server.sign_in())
+    await one.revoke()
+    with pytest.raises(LoginRequired):
+        await Tokens(one.client, store=one._store, background_refresh=True).token()
