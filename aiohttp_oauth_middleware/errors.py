@@ -254,6 +254,15 @@ def key_id(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
+def _spellings(secret: str) -> set[str]:
+    """*secret* as it is, and as it stands in a URL, a form or a base string, its escapes in either case."""
+    from urllib.parse import quote, quote_plus  # for the few texts that are cleaned
+
+    once = quote(secret, safe="~", errors="replace")
+    spelled = {secret, once, quote(once, safe="~"), quote_plus(secret, errors="replace"), quote(secret, errors="replace")}
+    return spelled | {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), one) for one in spelled}
+
+
 def clean(text: object, secrets: Iterable[str] = (), limit: int = 200) -> str:
     """A peer's text made fit to keep: printable ASCII, at most *limit* characters, with *secrets* taken out.
 
@@ -262,8 +271,8 @@ def clean(text: object, secrets: Iterable[str] = (), limit: int = 200) -> str:
     """
     if not isinstance(text, str):
         return ""
-    for secret in sorted(secrets, key=len, reverse=True):  # one may be a part of another
-        if len(secret) >= 4:
-            text = text.replace(secret, "[redacted]")
+    spelled = {one for secret in secrets if len(secret) >= 4 for one in _spellings(secret)}
+    for secret in sorted(spelled, key=len, reverse=True):  # one may be a part of another
+        text = text.replace(secret, "[redacted]")
     text = re.sub(_NOT_ALLOWED, "?", text)
     return text if len(text) <= limit else text[: limit - 1] + "~"

@@ -152,7 +152,7 @@ class Gate:
     def _allow(self, url: URL) -> None:
         self._check_transport(url)
         path = url.raw_path.rstrip("/")
-        for scheme in _SIBLINGS[url.scheme]:
+        for scheme in _SIBLINGS.get(url.scheme, (url.scheme,)):
             origin = (scheme, url.raw_host, url.port)
             known = self._prefixes.get(origin, ())
             self._prefixes[origin] = None if not path or known is None else (*known, path)

@@ -171,7 +171,7 @@ class OAuth2Auth:
         return Traced(
             self._gate,
             self._placement.field,
-            obtain=lambda: self._token(None),
+            obtain=lambda url: self._token(None),
             value=partial(self._header_value, self._placement),
             refused=self._prepare_for_next,
         ).config()

@@ -21,7 +21,7 @@ C = TypeVar("C")
 class Traced(Generic[C]):
     """Sets a header on each request, on each redirect hop within the origins, and on each reconnect.
 
-    :param obtain: the credentials to present, or None to go without.
+    :param obtain: the credentials to present at a URL, or None to go without.
     :param value: the field's value for them.
     :param refused: told of a response that may have refused them: its URL, status and header fields.
     """
@@ -31,7 +31,7 @@ class Traced(Generic[C]):
         gate: Gate,
         field: istr,
         *,
-        obtain: Callable[[], Awaitable[C | None]],
+        obtain: Callable[[URL], Awaitable[C | None]],
         value: Callable[[C, aiohttp.TraceRequestHeadersSentParams], Awaitable[str]],
         refused: Callable[[C, URL, int, MultiMapping[str]], Awaitable[None]],
     ) -> None:
@@ -51,7 +51,7 @@ class Traced(Generic[C]):
     async def _start(self, session: ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestStartParams) -> None:
         # Before a connection is taken from the pool: a source that uses this session would wait for it for ever.
         wanted = self._gate.allows(params.url) and self._field not in params.headers
-        context.oauth_credentials = await self._obtain() if wanted else None
+        context.oauth_credentials = await self._obtain(params.url) if wanted else None
         context.oauth_value = None
 
     async def _headers(
@@ -63,7 +63,7 @@ class Traced(Generic[C]):
         if present is not None and present != context.oauth_value:  # ours stands there where a middleware sends it again
             self._gate.say_occupied(params.url)
             return
-        credentials: C | None = context.oauth_credentials or await self._obtain()
+        credentials: C | None = context.oauth_credentials or await self._obtain(params.url)
         if credentials is not None and self._gate.admits(params.url):
             context.oauth_credentials = credentials
             context.oauth_value = params.headers[self._field] = await self._value(credentials, params)

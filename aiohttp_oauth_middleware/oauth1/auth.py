@@ -16,9 +16,9 @@ from ..middleware.gate import Gate, Origins
 from ..middleware.placement import has_form, replace_form
 from ..middleware.resend import Refused, can_send_again, discard, is_replayable
 from ..sources.events import Event, Events
-from .client import OAuth1Client
+from .client import PROTOCOL_PARAMETERS, OAuth1Client
 from .responses import clock_offset, problem_in
-from .signature import authorization_header, body_hash
+from .signature import authorization_header, body_hash, encode
 from .token import OAuth1Token
 from .tokens import OAuth1TokenSource
 
@@ -38,8 +38,8 @@ class OAuth1Auth:
     one after it changes of the URL, the ``Host`` field or a form is not what was signed.
 
     Every send, redirect hop and reconnect has a nonce, a timestamp and a signature of its own. A body that is a form is signed
-    and sent unchanged; any other body is sent unchanged. A request that is signed already, or has an ``Authorization`` header,
-    is left as it is: that is how one request opts out.
+    and sent unchanged; any other body is sent unchanged. A request that is signed already, or, where we sign in the header, has
+    an ``Authorization`` of its own, is left as it is: that is how one request opts out.
 
     Where the server refuses the timestamp (``oauth_problem=timestamp_refused``, or a 401 whose ``Date`` is more than a minute
     away from our clock), the difference is learned and the request sent again, once, if its body can be; where it says that
@@ -82,6 +82,8 @@ class OAuth1Auth:
         return f"<OAuth1Auth of {getattr(self, '_client', None)!r} for {gate!r}>"
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        if self._client.placement == "query":
+            request.url = self._without_ours(request.url)
         url = request.url
         known = url.scheme in self._gate.open.get(url.raw_authority, ())
         if not known and not self._gate.allows(url):
@@ -90,9 +92,9 @@ class OAuth1Auth:
         if self._is_signed(request):
             self._gate.say_occupied(url)
             return await handler(request)
-        self._signer.check_transport("the request's URL", url)
+        self._signer.check_transport("the request's URL", url, through=request.proxy)
         token = self._token if self._source is None else await self._ask(None)
-        if not self._gate.admits(url):
+        if not known and not self._gate.admits(url):
             self._gate.say_refused(url)
             return await handler(request)
         body = request.body  # as it is now: a middleware inside of us may put another one there
@@ -126,11 +128,18 @@ class OAuth1Auth:
         placement = self._client.placement
         if placement == "header" and hdrs.AUTHORIZATION in request.headers:
             return True
-        if "oauth_signature=" in request.url.raw_query_string:
+        if "oauth_signature=" in request.url.raw_query_string and "oauth_signature" in _names(request.url.raw_query_string):
             return True
-        if placement != "form" or not isinstance(body := request.body, BytesPayload):
-            return False
-        return b"oauth_signature=" in bytes(body._value)
+        body = request.body
+        return placement == "form" and isinstance(body, BytesPayload) and "oauth_signature" in _names(bytes(body._value))
+
+    def _without_ours(self, url: URL) -> URL:
+        """*url* without what an earlier hop had in its query: a server that redirects may have kept it."""
+        query = url.raw_query_string
+        if "oauth_signature=" not in query or f"oauth_consumer_key={encode(self._client.client_id)}" not in query.split("&"):
+            return url
+        rest = "&".join(part for part in query.split("&") if part.partition("=")[0] not in PROTOCOL_PARAMETERS)
+        return URL(f"{url.with_query(None)}{'?' if rest else ''}{rest}", encoded=True)
 
     async def _send(
         self, request: ClientRequest, handler: ClientHandlerType, token: OAuth1Token | None, offset: float
@@ -139,9 +148,8 @@ class OAuth1Auth:
         body = request.body
         form = b""
         protocol: tuple[tuple[str, str], ...] = ()
-        if client.placement == "form" and (
-            (isinstance(body, Payload) and not has_form(request)) or request.method in ("GET", "HEAD")
-        ):
+        labelled = isinstance(body, Payload) or hdrs.CONTENT_TYPE in request.headers
+        if client.placement == "form" and ((labelled and not has_form(request)) or request.method in ("GET", "HEAD")):
             # RFC 5849 section 3.5.2 wants a single-part form.
             raise ConfigurationError(
                 'OAuth1Client(placement="form"): this request has no form for its body; send data={…} with POST'
@@ -151,7 +159,7 @@ class OAuth1Auth:
                 form = await _bytes_of(body, "a form that is a stream can't be signed: give it as a dict, str or bytes")
             elif client.body_hash != "off":
                 protocol = await self._hash(request, body)
-        elif client.body_hash == "on" and client.placement != "form":
+        elif client.hashes_body(request.method) and client.placement != "form":
             protocol = (("oauth_body_hash", body_hash(b"", self._signer.method.hash_name)),)
         try:
             parameters = await self._signer.sign(
@@ -200,7 +208,8 @@ class OAuth1Auth:
     async def _hash(self, request: ClientRequest, body: Payload) -> tuple[tuple[str, str], ...]:
         # OAuth Request Body Hash 1.0, draft 4, leaves out forms, and GET and HEAD.
         if self._client.body_hash == "draft":
-            if request.method in ("GET", "HEAD") or hdrs.CONTENT_ENCODING in request.headers or not is_replayable(body):
+            known = hdrs.CONTENT_ENCODING not in request.headers and is_replayable(body)
+            if not known or not self._client.hashes_body(request.method):
                 return ()
         elif hdrs.CONTENT_ENCODING in request.headers:
             raise ConfigurationError('OAuth1Client(body_hash="on"): a body that is compressed on the way can\'t be hashed')
@@ -260,8 +269,8 @@ class OAuth1Auth:
             self._signer.clocks.distrust(url, self._signer.clock.monotonic())
 
     def _learn(self, url: URL, offset: float) -> None:
-        self._signer.clocks.learn(url, offset)
-        self._events.hand_over(Event("clock_offset_learned", origin=f"{url.scheme}://{url.raw_host}:{url.port}"))
+        if self._signer.clocks.learn(url, offset):
+            self._events.hand_over(Event("clock_offset_learned", origin=f"{url.scheme}://{url.raw_host}:{url.port}"))
 
     def _wants_another_token(self, headers: MultiMapping[str]) -> bool:
         return self._source is not None and _problem(headers) in _TOKEN_PROBLEMS
@@ -278,7 +287,8 @@ class OAuth1Auth:
             refused.response.close()
             raise
 
-    async def _obtain(self) -> tuple[OAuth1Token | None]:
+    async def _obtain(self, url: URL) -> tuple[OAuth1Token | None]:
+        self._signer.check_transport("the request's URL", url)  # before there is a connection
         return (self._token if self._source is None else await self._ask(None),)
 
     async def _ask(self, refused: OAuth1Token | None) -> OAuth1Token:
@@ -314,6 +324,11 @@ class OAuth1Auth:
         ahead = self._ahead(status, headers, offset) if status in _REFUSALS else None
         if ahead is not None and clocks.trusts(url, self._signer.clock.monotonic()):
             self._learn(url, offset + ahead)
+
+
+def _names(parameters: str | bytes) -> set[str]:
+    text = parameters if isinstance(parameters, str) else parameters.decode("latin-1")
+    return {part.partition("=")[0] for part in text.split("&")}
 
 
 def _problem(headers: MultiMapping[str]) -> str | None:

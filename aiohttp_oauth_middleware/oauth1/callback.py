@@ -54,11 +54,13 @@ def _parameters_of(callback: object) -> dict[str, str]:
         # A multidict of aiohttp's has a name as often as it came.
         pairs = [(name, value) for name, value in callback.items() if isinstance(value, str)]
     elif isinstance(callback, str | URL):
-        text = str(callback)
+        text = str(callback).strip()  # pasted, perhaps
         pairs = parse_qsl(text.partition("?")[2].partition("#")[0] if "?" in text else text, keep_blank_values=True)
     else:
         del callback
         raise ConfigurationError("OAuth1Client.parse_authorization_response: callback must be a URL or a mapping")
+    # The others are the application's own.
+    pairs = [(name, value) for name, value in pairs if name.startswith("oauth_") or name == "denied"]
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
         del callback, pairs, parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, get_args
@@ -20,22 +21,23 @@ from ..urls import absolute_url, require_tls
 from ..value import EMPTY, Secret, check_flags, check_number
 from .callback import verifier_in
 from .credentials import CredentialRequest, fetch_credentials, is_text
-from .signature import SIGNATURE_METHODS, SignatureMethod, authorization_header
+from .signature import SIGNATURE_METHODS, SignatureMethod, authorization_header, body_hash
 from .signer import Signer
 from .token import OAuth1Token
 
 if TYPE_CHECKING:
     from ..client.transport import SessionFactory
 
-__all__ = ("BodyHash", "OAuth1Client", "Placement")
+__all__ = ("PROTOCOL_PARAMETERS", "BodyHash", "OAuth1Client", "Placement")
 
 Placement = Literal["header", "form", "query"]
 BodyHash = Literal["off", "on", "draft"]
 Extra = Mapping[str, "str | Secret"]
 
+_METHOD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 TOKEN_BODY_LIMIT: Final = 64 * 1024
 _FORM: Final = "application/x-www-form-urlencoded"
-_OURS: Final = frozenset(
+PROTOCOL_PARAMETERS: Final = frozenset(
     {"oauth_consumer_key", "oauth_nonce", "oauth_signature_method", "oauth_timestamp", "oauth_token", "oauth_version"}
     | {"oauth_signature", "oauth_callback", "oauth_verifier", "oauth_session_handle", "oauth_body_hash"}
 )
@@ -57,7 +59,8 @@ class OAuth1Client:
     :param placement: where the protocol parameters stand (:rfc:`5849#section-3.5`): in the ``Authorization`` header, in the
         form that is the body (``"form"``; a request with any other body is refused), or in the URL's query, which logs show.
     :param body_hash: whether ``oauth_body_hash`` is sent: ``"off"``; ``"on"``, with every body but a form; or as the
-        ``"draft"`` says, with every body but a form and what can't be read twice, and not with GET and HEAD.
+        ``"draft"`` says, and where there is no body too, but not with a form, nor with GET and HEAD, nor with what can't be
+        read before it is sent: a stream, a body that is compressed on the way.
     :param send_version: whether ``oauth_version`` is sent.
     :param revision_a: False for a server of OAuth Core 1.0, before revision A, which confirms no callback and gives no
         verifier. That is open to session fixation (advisory 2009-1): whoever starts a login can have another finish it.
@@ -88,6 +91,7 @@ class OAuth1Client:
         clock: Clock | None = None,
     ) -> None:
         self.client_id = client_id
+        missing = client_secret is None
         secret = _secret_of(client_secret)
         del client_secret  # a traceback that shows locals shall not show it
         if secret is None:
@@ -105,6 +109,10 @@ class OAuth1Client:
         if not isinstance(signature_method, SignatureMethod):
             del signature_method
             raise ConfigurationError("OAuth1Client: signature_method must be a name or a SignatureMethod")
+        if missing and not signature_method.name.startswith("RSA-") and signature_method in SIGNATURE_METHODS.values():
+            raise ConfigurationError(
+                f'OAuth1Client: client_secret is None, and {signature_method.name} signs with it; give "" if it is empty'
+            )
         if placement not in get_args(Placement):
             raise ConfigurationError(f"OAuth1Client: placement must be one of {', '.join(get_args(Placement))}")
         if body_hash not in get_args(BodyHash):
@@ -262,7 +270,7 @@ class OAuth1Client:
     ) -> OAuth1Token:
         """A new token for one whose server knows the Session extension (OAuth Session 1.0, draft 1), such as Yahoo's was.
 
-        The new token keeps the session handle of the old one where the answer brings none.
+        The new token keeps the session handle of the old one, and what else was known of it, where the answer doesn't say.
 
         :param token: with an ``oauth_session_handle``.
         """
@@ -280,19 +288,30 @@ class OAuth1Client:
         new = await self._credentials("access token", url, method, more, protocol, token)
         if new.oauth_session_handle is None:
             new = new.replace(oauth_session_handle=token.oauth_session_handle, session_expires_at=token.session_expires_at)
-        return new
+        return new.replace(extra={**token.extra, **new.extra})
 
-    async def sign(self, method: str, url: str | URL, token: OAuth1Token | None = None, *, form: str | bytes = b"") -> str:
+    async def sign(
+        self,
+        method: str,
+        url: str | URL,
+        token: OAuth1Token | None = None,
+        *,
+        form: str | bytes = b"",
+        body: bytes = b"",
+    ) -> str:
         """The value of the ``Authorization`` header for one request, for what is not aiohttp; :rfc:`5849#section-3`.
 
         :param url: as it will be sent, in encoded form.
         :param form: the body, where it is a form, as it will be sent.
+        :param body: any other body, which only ``oauth_body_hash`` covers.
         """
         try:
-            if not isinstance(method, str) or not method.isalpha():
+            if not isinstance(method, str) or not re.fullmatch(_METHOD, method):
                 raise ConfigurationError("OAuth1Client.sign: method must be the name of an HTTP method")
-            if not isinstance(form, str | bytes):
-                raise ConfigurationError("OAuth1Client.sign: form must be a string or bytes, as it will be sent")
+            if not isinstance(form, str | bytes) or not isinstance(body, bytes):
+                raise ConfigurationError(
+                    "OAuth1Client.sign: form and body must be bytes, as they will be sent; a form may be a string"
+                )
             if token is not None:
                 _check_token("sign: token", token)
             text = str(url)
@@ -300,10 +319,22 @@ class OAuth1Client:
                 text = "http" + text[2:]
             target = absolute_url("OAuth1Client.sign: url", text)
             self.signer.check_transport("OAuth1Client.sign: url", target)
-            parameters = await self.signer.sign(method, target, target.host_port_subcomponent or "", token=token, form=form)
+            hashed = [("oauth_body_hash", body_hash(body, self.signer.method.hash_name))] if self.hashes_body(method) else []
+            parameters = await self.signer.sign(
+                method,
+                target,
+                target.host_port_subcomponent or "",
+                token=token,
+                form=form,
+                protocol=[] if form else hashed,
+            )
             return authorization_header(parameters, self.realm)
         finally:
-            del token, form  # a traceback that shows locals shall not show these
+            del token, form, body  # a traceback that shows locals shall not show these
+
+    def hashes_body(self, method: str) -> bool:
+        """Whether a request whose body is no form has an ``oauth_body_hash``."""
+        return self.body_hash == "on" or (self.body_hash == "draft" and method not in ("GET", "HEAD"))
 
     def check_endpoint(self, name: str, url: object) -> URL:
         """*url* as that of an endpoint that gives credentials; ConfigurationError, naming *name*, where it can't be one."""
@@ -386,7 +417,7 @@ def _checked_extra(method: str, extra: Extra) -> list[tuple[str, Secret]]:
     for name, value in extra.items() if not problem else ():
         if not isinstance(name, str) or not name or not name.isprintable():
             problem = "must be a mapping of names of parameters to strings"
-        elif name in _OURS:
+        elif name in PROTOCOL_PARAMETERS:
             problem = f"must not hold the protocol parameter {name}"
         elif not isinstance(value, str | Secret) or not is_text(value):
             problem = f"[{name!r}] must be a string or a Secret"

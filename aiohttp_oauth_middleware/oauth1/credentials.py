@@ -114,10 +114,9 @@ async def _signed(
     if request.form:
         request.headers["Content-Type"] = _FORM
     signature = parameters.rpartition("=")[2]
-    # Both as they were sent and as the server understands them; those of PLAINTEXT are the shared secrets.
-    told = [*(value.reveal() for name, value in pairs if name != "oauth_callback")]
-    parts = unquote(signature).split("&")
-    told += [signature, unquote(signature), *parts, *map(unquote, parts)]
+    told = [value.reveal() for name, value in pairs if name != "oauth_callback"]
+    # A signature by PLAINTEXT is the two secrets.
+    told += [unquote(signature), *map(unquote, unquote(signature).split("&")), signer.known_secret()]
     if token is not None:
         told += [token.oauth_token, token.oauth_token_secret]
     request.ingredients += [Secret(value) for value in told]

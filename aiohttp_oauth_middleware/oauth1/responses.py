@@ -26,7 +26,6 @@ from ..errors import (
 from ..protocol.challenge import parse_challenges
 from ..protocol.endpoint import EndpointResponse
 from ..protocol.token_response import parse_object, retry_after
-from .signature import encode
 from .token import OAuth1Token
 
 __all__ = ("clock_offset", "parse_credentials", "problem_in", "problem_of")
@@ -113,7 +112,6 @@ def parse_credentials(response: EndpointResponse, *, endpoint: str, sent_at: flo
         raise TokenUnavailable(f"{endpoint} answered {status}; it may pass", retry_after=wait, maybe_spent=True)
     if problem or 400 <= status < 500:
         # An echo may be encoded once, or twice: what is signed holds it so.
-        secrets = [form for one in secrets for form in (one, encode(one), encode(encode(one)))]
         name = clean(problem.get("oauth_problem"), secrets, 100)
         raise _CLASSES.get(name, InvalidClient if status == 401 and not name else ErrorResponse)(
             f"{endpoint} answered {status}{f' {name}' if name else ''}",

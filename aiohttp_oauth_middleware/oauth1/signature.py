@@ -62,7 +62,7 @@ def encode(text: str) -> str:
     return text.replace("+", "%2B").replace("=", "%3D").replace("&", "%26")
 
 
-# For URIs, names and identifiers, which come back at the next request; not for secrets, which it would keep.
+# For names and identifiers, which come back at the next request.
 encode_again: Final = lru_cache(1024)(encode)
 
 
@@ -115,7 +115,7 @@ def base_string_uri(scheme: str, host: str, path: str) -> str:
     """
     scheme = _HTTP.get(scheme, scheme)
     # "The port MUST be included if it is not the default port for the scheme, and MUST be excluded if it is the default."
-    return f"{scheme}://{host.lower().removesuffix(_DEFAULT_PORTS[scheme])}{path or '/'}"
+    return f"{scheme}://{host.lower().removesuffix(_DEFAULT_PORTS.get(scheme, ':'))}{path or '/'}"
 
 
 def base_string(method: str, uri: str, parameters: str) -> str:
@@ -127,7 +127,7 @@ def base_string(method: str, uri: str, parameters: str) -> str:
     normalized = "&".join(sorted(parameters.replace("=", " ").split("&")))
     # It holds but unreserved characters, escapes, and the two separators, so this is all that encoding it again means.
     normalized = normalized.replace("%", "%25").replace(" ", "%3D").replace("&", "%26")
-    return f"{method.upper()}&{encode_again(uri)}&{normalized}"
+    return f"{method.upper()}&{encode(uri)}&{normalized}"
 
 
 def signing_key(client_secret: str, token_secret: str) -> str:
@@ -210,8 +210,16 @@ def _is_hash(name: str) -> bool:
         return False
 
 
+@lru_cache(256)
+def _keyed(hash_name: str, client_secret: str, token_secret: str) -> hmac.HMAC:
+    # To find the algorithm and to take the key in is more work than the text, which is so short.
+    return hmac.new(signing_key(client_secret, token_secret).encode(), digestmod=hash_name)
+
+
 def _sign_hmac(hash_name: str, text: str, client_secret: str, token_secret: str) -> str:
-    return _base64(hmac.digest(signing_key(client_secret, token_secret).encode(), text.encode(), hash_name))
+    keyed = _keyed(hash_name, client_secret, token_secret).copy()
+    keyed.update(text.encode())
+    return _base64(keyed.digest())
 
 
 def _base64(signature: bytes) -> str:

@@ -22,6 +22,8 @@ __all__ = ("Clocks", "Signer")
 _Origin = tuple[str | None, int | None]
 
 ORIGINS: Final = 100
+# Requests that were refused at once learn the same, but for some seconds.
+SAME: Final = 30.0
 # After an offset did not help, the server's clock is believed no more for so many seconds.
 DISTRUST: Final = 300.0
 
@@ -44,10 +46,13 @@ class Clocks:
         """Whether it is worth while to believe the clock at *url*."""
         return self._distrusted.get((url.raw_host, url.port), monotonic) <= monotonic
 
-    def learn(self, url: URL, offset: float) -> None:
-        """With *offset* a request was accepted."""
-        _log.warning("the clock of %s is %+.0f s from ours: requests there are signed by its time", url.raw_host, offset)
+    def learn(self, url: URL, offset: float) -> bool:
+        """With *offset* a request was accepted; whether that is news."""
+        news = abs(offset - self.offset(url)) > SAME
         self._keep(self._offsets, url, offset)
+        if news:
+            _log.warning("the clock of %s is %+.0f s from ours: requests there are signed by its time", url.raw_host, offset)
+        return news
 
     def distrust(self, url: URL, monotonic: float) -> None:
         """It was not."""
@@ -79,14 +84,21 @@ class Signer:
         self.clock = clock
         self.clocks = Clocks()
 
-    def check_transport(self, name: str, url: URL) -> None:
+    def check_transport(self, name: str, url: URL, through: URL | None = None) -> None:
         """Raise InsecureTransport where the signature itself would tell the secrets.
+
+        :param through: a proxy, which could read them.
 
         RFC 5849 section 3.4.4: "The "PLAINTEXT" method does not employ a signature algorithm. It MUST be used with a
         transport-layer mechanism such as TLS or SSL".
         """
-        if self.method.name == "PLAINTEXT" and url.scheme not in ("https", "wss") and not is_loopback(url.raw_host):
+        local = is_loopback(url.raw_host) and through is None
+        if self.method.name == "PLAINTEXT" and url.scheme not in ("https", "wss") and not local:
             raise InsecureTransport(f"{name} is plain {url.scheme}, and PLAINTEXT sends both secrets: use https or HMAC-SHA256")
+
+    def known_secret(self) -> str:
+        """The client's secret, in the clear, where it is no callable's."""
+        return self._client_secret.reveal() if self._client_secret.is_constant else ""
 
     async def sign(
         self,
@@ -158,7 +170,7 @@ class Signer:
         except Exception as error:
             raise TokenUnavailable(f"the request could not be signed: a callable raised {type(error).__name__}") from error
         finally:
-            del text, token_secret, secret, signature
+            del text, token_secret, signature
         raise ConfigurationError(
             "OAuth1Client: client_secret or signature_method yielded what can't be: a secret must be text, and a signature "
             "a non-empty string of printable characters"

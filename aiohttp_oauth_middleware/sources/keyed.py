@@ -70,6 +70,7 @@ class Common:
         "signed_out",
         "store",
         "turns",
+        "unwritten",
     )
 
     def __init__(
@@ -99,7 +100,10 @@ class Common:
         self.flights: Flights[Token] = Flights()
         self.turns = Turns()
         # Not on the KeyedToken, for those are dropped when the cache is full.
-        self.signed_out: set[str] = set()
+        # Which sign-in was ended, where that is known, by key.
+        self.signed_out: dict[str, str | None] = {}
+        # What a store would not take yet, and the version that it would follow.
+        self.unwritten: dict[str, tuple[Token, int]] = {}
         self.refused_logins: dict[tuple[str, bool], OAuthError] = {}
 
 
@@ -116,7 +120,6 @@ class KeyedToken:
         "_slot",
         "_strikes",
         "_strikes_until",
-        "_unwritten",
         "_written",
         "held",
         "key",
@@ -139,7 +142,6 @@ class KeyedToken:
         # How often save(), revoke() and forget() came: what a flight brings that began before is older than what they left.
         self._written = 0
         # What a flight brought and the store would not take, and which version of the record that replaces.
-        self._unwritten: tuple[Token, int] | None = None
 
     def ready(self) -> Token | None:
         """The token in memory, if it is fresh by both clocks."""
@@ -151,7 +153,7 @@ class KeyedToken:
 
     async def token(self, refused: Refusal | None) -> Token:
         """The token to use now that memory has none that is fresh, or that the one it has was *refused*."""
-        self._check_signed_out()
+        await self._check_signed_out_anywhere()
         held = self.held
         if refused is not None and refused.token is not None:
             if held is None:  # dropped from memory meanwhile: the store tells whether what was refused is current
@@ -190,7 +192,7 @@ class KeyedToken:
             return await self._by_login(login, Wanted(), forced=True)
         if grant is None:
             raise LoginRequired("Tokens.login: there is neither a grant nor a Login; use save()").about(self.key)
-        self._common.signed_out.discard(self.key)
+        self._common.signed_out.pop(self.key, None)
         return await self._common.flights.join(self.key, lambda flight: self._renew(flight, anew=True))
 
     # What changes the record by the user's will: one after another, so that memory holds what the store was told last.
@@ -200,7 +202,7 @@ class KeyedToken:
         async with self._common.turns.turn(self.key):
             await self._slot.keep(token)
             self._changed()
-            self._common.signed_out.discard(self.key)
+            self._common.signed_out.pop(self.key, None)
             self._forgive_logins()
             self._hold(token)
         await self._notify(token)
@@ -214,17 +216,18 @@ class KeyedToken:
             await self._slot.sign_out(self._revoke_at_server, now=self._clock.time())
             self._sign_out_here()
             # From now on the store says it, and says too when somebody signs in again elsewhere.
-            self._common.signed_out.discard(self.key)
+            self._common.signed_out.pop(self.key, None)
         self._emit("signed_out")
 
     def _sign_out_here(self) -> None:
-        self._common.signed_out.add(self.key)
+        self._common.signed_out.setdefault(self.key, None)
         self._changed()
         self.held = None
 
     async def _revoke_at_server(self, state: State) -> None:
         if state.token is None or state.kind == "signed_out":
             return
+        self._common.signed_out[self.key] = state.sign_in
         client = self._common.client
         if (await client.metadata()).revocation_endpoint is None:
             _log.warning("%r has no revocation endpoint: the tokens are dropped here, and live on there", client)
@@ -245,15 +248,17 @@ class KeyedToken:
             await self._slot.delete()
             self._changed()
             self.held = None
-            self._common.signed_out.discard(self.key)
+            self._common.signed_out.pop(self.key, None)
 
     def _changed(self) -> None:
         self._written += 1
-        self._unwritten = None
+        self._remember_unwritten(None)
 
     # How it is renewed.
 
     async def _renewed(self) -> Token:
+        if self.held is None and self._common.background_refresh:
+            await self._from_store()
         held = self.held
         wait = self._cooldown_until - self._clock.monotonic()
         heed_cooldown = True
@@ -262,6 +267,8 @@ class KeyedToken:
                 return held.token
             heed_cooldown = not await self._has_another_secret()
             if heed_cooldown and self._failure is not None:
+                if (another := await self._another_in_store(held)) is not None:
+                    return another
                 raise self._while_cooling(self._failure, wait)
         elif self._common.background_refresh and held is not None and held.usable(self._clock):
             if self._clock.monotonic() >= self._not_in_background_until:
@@ -286,6 +293,16 @@ class KeyedToken:
                 return held.token
             raise
         self._check_signed_out()
+        return token
+
+    async def _another_in_store(self, held: Held | None) -> Token | None:
+        """A valid token that somebody else has got meanwhile."""
+        written = self._written
+        state = await self._slot.load()
+        token = state.token if state.kind == "ok" and self._written == written else None
+        if token is None or (held is not None and token.access_token == held.token.access_token) or not self._serves(token):
+            return None
+        self._hold(token)
         return token
 
     async def _renew(self, flight: Flight[Token], *, anew: bool = False, heed_cooldown: bool = True) -> Token:
@@ -319,7 +336,7 @@ class KeyedToken:
                 refusals_before_latch=common.client.quirks.refusals_before_latch,
                 publish=lambda token: self._publish(token, flight, written),
                 endpoint=common.client.discovered_token_endpoint,
-                unwritten=self._unwritten,
+                unwritten=common.unwritten.get(self.key),
             )
             token = await renewal.run(
                 seen.token if seen is not None else None,
@@ -338,7 +355,7 @@ class KeyedToken:
             raise failure from error
         finally:
             if renewal is not None and self._written == written:
-                self._unwritten = renewal.unwritten
+                self._remember_unwritten(renewal.unwritten)
         if self._written != written:
             if self.held is not None:
                 return self.held.token
@@ -348,6 +365,12 @@ class KeyedToken:
         self._hold(token)
         await self._notify(token)
         return token
+
+    def _remember_unwritten(self, unwritten: tuple[Token, int] | None) -> None:
+        if unwritten is not None:
+            self._common.unwritten[self.key] = unwritten
+        else:
+            self._common.unwritten.pop(self.key, None)
 
     async def _renew_in_background(self, flight: Flight[Token]) -> Token:
         """The same with nobody who waits, unless somebody joins; what it raises is told by an event."""
@@ -488,6 +511,15 @@ class KeyedToken:
         if self._written == written:
             self._hold(token)
         flight.land(token)
+
+    async def _check_signed_out_anywhere(self) -> None:
+        """The same, but for somebody who signed in again at another process while the sign-out here could not be finished."""
+        ended = self._common.signed_out.get(self.key)
+        if ended is not None:
+            state = await self._slot.load()
+            if state.kind == "ok" and state.sign_in not in (None, ended):
+                self._common.signed_out.pop(self.key, None)
+        self._check_signed_out()
 
     def _is_signed_out(self) -> bool:
         return self.key in self._common.signed_out

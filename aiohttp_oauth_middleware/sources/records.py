@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 
-from ..errors import OAuthError, StoreCorrupted, StoreError
+from ..errors import OAuthError, StoreError
 from ..stores.store import Record, TokenStore
 from .state import State
 
@@ -39,14 +39,16 @@ async def delete_dead(store: TokenStore, owner: str, *, before: float) -> int:
 async def _records(store: TokenStore, owner: str) -> AsyncIterator[tuple[str, Record, State]]:
     with _store_errors():
         async for key in store.keys():
-            if (record := await store.load(key)) is not None:
-                try:
-                    state = State.from_body(record.body)
-                except StoreCorrupted as error:
-                    _log.warning("a record is passed over: %s", error)
-                    continue
-                if state.owner == owner:
-                    yield key, record, state
+            try:
+                record = await store.load(key)
+                state = State.from_body(record.body) if record is not None else None
+            except StoreError as error:
+                if error.retryable:
+                    raise
+                _log.warning("a record is passed over: %s", error)
+                continue
+            if record is not None and state is not None and state.owner == owner:
+                yield key, record, state
 
 
 @contextlib.contextmanager

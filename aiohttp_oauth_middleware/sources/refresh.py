@@ -58,10 +58,10 @@ from ..errors import (
 )
 from ..flight import finish
 from ..protocol.grants import Grant
-from ..stores.store import Lock, Record, TokenStore
+from ..stores.store import Lock, Record, TokenStore, next_version
 from ..token import Token
 from .events import EventName, Events
-from .state import Pending, State
+from .state import Pending, State, new_sign_in
 
 __all__ = ("COOLDOWN_CAP", "Obtain", "Renewal")
 
@@ -141,6 +141,7 @@ class Renewal:
         """Seconds, after a failure, in which nothing is tried."""
         self._endpoint = endpoint
         self._asked: str | None = None
+        self._sign_in = ""
         self.unwritten = unwritten
         """A token that the store would not take, and the version of the record that it has replaced but for that."""
 
@@ -171,7 +172,7 @@ class Renewal:
                 version = record.version if record else 0
                 if self.unwritten is not None and self.unwritten[1] == version:
                     # The refresh token in the record was replaced, and only we know by which.
-                    state = State(owner=self._owner, token=self.unwritten[0])
+                    state = State(owner=self._owner, endpoint=state.endpoint, sign_in=state.sign_in, token=self.unwritten[0])
                 if not anew:
                     if state.kind == "signed_out":
                         raise LoginRequired("this user is signed out: sign in again")
@@ -214,14 +215,16 @@ class Renewal:
             previous = None
         if previous is None and (grant is None or not (grant.unattended or self._first_use(grant, state))):
             raise LoginRequired("no token is stored that can be renewed, and nothing unattended can obtain one: sign in")
+        self._sign_in = state.sign_in if previous is not None and state.sign_in else new_sign_in()
         single_use = previous is not None or (grant is not None and grant.single_use)
         doubt = state.pending if single_use else None
         if single_use:
             # The intent is the pre-flight: where it can't be written, nothing is spent.
             intent = state.replace(owner=self._owner, pending=doubt or Pending(self._clock.time()), cooldown_until=0.0)
-            if not await self._save(intent, version, lock):
+            after = next_version(version)
+            if not await self._save(intent, version, lock, after):
                 return None
-            state, version, self.unwritten = intent, version + 1, None
+            state, version, self.unwritten = intent, after, None
         try:
             try:
                 token = await (self._request(None, previous, state.endpoint) if previous is not None else self._earn(tries))
@@ -284,7 +287,7 @@ class Renewal:
         return token
 
     async def _succeeded(self, token: Token, version: int, previous: Token | None) -> Token:
-        state = State(owner=self._owner, endpoint=self._asked, token=token)
+        state = State(owner=self._owner, endpoint=self._asked, sign_in=self._sign_in, token=token)
         self.unwritten = token, version
         for attempt in range(_WRITE_TRIES):
             try:
@@ -321,7 +324,9 @@ class Renewal:
             return ours  # it was our own write, whose success had not reached us
         if record is not None and state is not None and record.version < version and state.token == previous:
             # The store went back to what it was before our intent, as a failover may: nobody wrote, and ours is newer.
-            if await self._save_surely(State(owner=self._owner, endpoint=self._asked, token=ours), record.version):
+            if await self._save_surely(
+                State(owner=self._owner, endpoint=self._asked, sign_in=state.sign_in, token=ours), record.version
+            ):
                 return ours
             raise StoreError("the store went back to an older record, which changed as it was about to be written")
         self._emit("stale_write_refused")
@@ -398,8 +403,8 @@ class Renewal:
     # An intent is written under the lock. An outcome is not, for the version that the intent made fences it: who acted since
     # a lease was lost has changed it, and if nobody did, the only copy of a new refresh token is not dropped for that.
 
-    async def _save(self, state: State, version: int, lock: Lock | None = None) -> bool:
-        record = Record(version + 1, self._label, state.to_body())
+    async def _save(self, state: State, version: int, lock: Lock | None = None, after: int | None = None) -> bool:
+        record = Record(next_version(version) if after is None else after, self._label, state.to_body())
         return await self._store.save(self._key, record, expected=version, lock=lock)
 
     async def _save_surely(self, state: State, version: int) -> bool:

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from ..errors import OAuthError, StoreError
-from ..stores.store import Record, TokenStore
+from ..errors import OAuthError, StoreCorrupted, StoreError
+from ..stores.store import Record, TokenStore, next_version
 from ..token import Token
-from .state import State
+from .state import State, new_sign_in
 
 __all__ = ("Slot", "StateSlot")
 
@@ -50,13 +50,19 @@ class Slot:
     async def replaced(self, record: Record | None, content: Content) -> bool:
         """Whether *content* could be put in place of *record*: it could not where another is there by now."""
         version = record.version if record is not None else 0
-        new = Record(version + 1, self._label, content.to_body())
+        new = Record(next_version(version), self._label, content.to_body())
         return await self._guarded(self._store.save(self.key, new, expected=version))
 
     async def put(self, content: Content) -> None:
         """Put *content* in place of whatever is there, without the lock of a refresh, whose holder then adopts it."""
         for _ in range(_CONFLICTS):
-            if await self.replaced(await self.record(), content):
+            try:
+                record = await self.record()
+            except StoreCorrupted:
+                # What nobody can read any more shall not keep somebody out who signs in again.
+                await self.delete()
+                record = None
+            if await self.replaced(record, content):
                 return
         raise self._contended()
 
@@ -87,7 +93,7 @@ class StateSlot(Slot):
 
     async def keep(self, token: Token) -> None:
         """Write *token* in place of whatever is there."""
-        await self.put(State(owner=self._owner, token=token))
+        await self.put(State(owner=self._owner, sign_in=new_sign_in(), token=token))
 
     async def sign_out(self, end: Callable[[State], Awaitable[None]], *, now: float) -> None:
         """Call *end* with what is there, and again with what came meanwhile, then write that the user is signed out."""

@@ -11,7 +11,7 @@ from ..errors import ConfigurationError, StoreCorrupted
 from ..token import Token, finite_number
 from ..value import Value
 
-__all__ = ("Pending", "State")
+__all__ = ("Pending", "State", "new_sign_in")
 
 SCHEMA: Final = 1
 
@@ -39,6 +39,7 @@ class State(Value):
 
     :param kind: ``"ok"``, ``"dead"`` (the refresh token was refused), or ``"signed_out"``.
     :param owner: the digest of what the token belongs to besides the key: issuer, client, grant, resource, audience.
+    :param sign_in: which sign-in the token comes from, a name that stays the same through its refreshes.
     :param endpoint: the token endpoint that issued the token, where it was discovered.
     :param token: the last token that was obtained, also of a dead record.
     :param pending: an intent whose outcome isn't known.
@@ -48,11 +49,12 @@ class State(Value):
     :param since: epoch seconds, of a record that is not ok: when it ceased to be.
     """
 
-    __slots__ = ("cooldown_until", "endpoint", "failures", "kind", "owner", "pending", "refusals", "since", "token")
+    __slots__ = ("cooldown_until", "endpoint", "failures", "kind", "owner", "pending", "refusals", "sign_in", "since", "token")
 
     kind: Kind
     owner: str
     endpoint: str | None
+    sign_in: str | None
     token: Token | None
     pending: Pending | None
     cooldown_until: float
@@ -66,6 +68,7 @@ class State(Value):
         *,
         owner: str = "",
         endpoint: str | None = None,
+        sign_in: str | None = None,
         token: Token | None = None,
         pending: Pending | None = None,
         cooldown_until: float = 0.0,
@@ -77,6 +80,7 @@ class State(Value):
             kind=kind,
             owner=owner,
             endpoint=endpoint,
+            sign_in=sign_in,
             token=token,
             pending=pending,
             cooldown_until=cooldown_until,
@@ -102,8 +106,7 @@ class State(Value):
     def to_body(self) -> bytes:
         """The record's bytes; :meth:`from_body` reads them."""
         data: dict[str, Any] = {"schema": SCHEMA, "state": self.kind, "owner": self.owner}
-        if self.endpoint is not None:
-            data["endpoint"] = self.endpoint
+        data |= {name: value for name in ("endpoint", "sign_in") if (value := getattr(self, name)) is not None}
         if self.token is not None:
             data["token"] = self.token.to_dict()
         if self.pending is not None:
@@ -124,17 +127,26 @@ class State(Value):
         return state
 
 
+def new_sign_in() -> str:
+    """The name of a sign-in that has just happened."""
+    return os.urandom(8).hex()
+
+
 def _parsed(body: bytes) -> State | str:
     """The state, or what is wrong with it."""
     try:
         data = json.loads(body)
         if data["schema"] != SCHEMA or data["state"] not in ("ok", "dead", "signed_out"):
-            return "a record in the token store is of another version of this package"
+            return (
+                "a record in the token store is of another version of this package: if of a newer one, update "
+                "aiohttp-oauth-middleware here; else forget() it and sign in again"
+            )
         pending = data.get("pending")
         return State(
             data["state"],
             owner=str(data["owner"]),
             endpoint=str(data["endpoint"]) if "endpoint" in data else None,
+            sign_in=str(data["sign_in"]) if "sign_in" in data else None,
             token=Token.from_dict(data["token"]) if "token" in data else None,
             pending=Pending(float(pending["since"]), str(pending["process"])) if pending else None,
             cooldown_until=finite_number(data.get("cooldown_until")) or 0.0,

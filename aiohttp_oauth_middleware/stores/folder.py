@@ -186,9 +186,11 @@ def check_private(found: os.stat_result, where: str, others_may: int = 0, *, dir
         )
     if stat.S_IMODE(found.st_mode) & 0o077 & ~others_may:
         allowed = stat.S_IMODE(found.st_mode) & (0o700 | others_may)
+        if directory and found.st_mode & stat.S_ISVTX:  # /tmp, which is for everybody and has to stay so
+            raise refusal(f"{where} is for everybody: name a place in a directory of its own")
         raise refusal(
             f"{where} is open to others (mode {stat.S_IMODE(found.st_mode):04o}): if what it holds may have been read or "
-            f"replaced, sign in anew; then chmod {allowed:o} {where}, or name a place of its own"
+            f"replaced, sign in anew; then chmod {allowed:o} {where.removeprefix('the directory ')}, or name a place of its own"
         )
 
 

@@ -2,7 +2,7 @@
 
 There is one empty file for each key, and it is never deleted: of two processes that lock by name, one could hold a file that
 the other has just deleted, and both would be inside. That costs a directory entry and an inode for each key that was ever
-renewed: 11 MB for 100,000. Files shared by several keys would cost less, and let one user's slow server keep another user
+asked for: 11 MB for 100,000. Files shared by several keys would cost less, and let one user's slow server keep another user
 waiting. Byte ranges of one file would cost nothing, but only on Linux are there such locks that exclude within a process.
 
 flock and not fcntl's POSIX locks: those belong to the process, so two loops of one would both get in, and closing any other
@@ -163,6 +163,13 @@ def _left_behind(identity: tuple[int, int]) -> bool:
     return True
 
 
+def _of_many() -> str:
+    """What else may be the reason."""
+    if len(_held) < _most():
+        return ""
+    return f"; and this process holds {len(_held)} locks, the most that its limit of open files (ulimit -n) leaves for them"
+
+
 class KernelLocks:
     """A lock for each key, in the directory at *path*: across loops, threads and processes of one machine.
 
@@ -182,8 +189,8 @@ class KernelLocks:
             while not await self._worker.run(held.try_acquire):
                 if time.monotonic() >= give_up:
                     raise StoreLockTimeout(
-                        f"the lock of a key in {self._path} was held elsewhere for more than {wait:g} s; it is freed when its "
-                        "holder is done or dead, and by nobody else"
+                        f"the lock of a key in {self._path} could not be had within {wait:g} s; it is freed when its holder is "
+                        f"done or dead, and by nobody else{_of_many()}"
                     )
                 await asyncio.sleep(random.uniform(0.002, 0.02))
             yield held

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
@@ -9,13 +10,13 @@ from typing import Final, Protocol
 from ..errors import ConfigurationError
 from ..value import Value
 
-__all__ = ("Lock", "Record", "TokenStore", "check_store")
+__all__ = ("Lock", "Record", "TokenStore", "check_store", "next_version")
 
 
 class Record(Value):
     """What a store keeps under a key.
 
-    :param version: 1 for the first, one more each time.
+    :param version: positive, and one more each time.
     :param key_label: the key as the user wrote it, in the clear.
     :param body: opaque to the store, and secret.
     """
@@ -68,6 +69,15 @@ class TokenStore(Protocol):
 
     async def aclose(self) -> None:
         """Release what the store holds open."""
+
+
+def next_version(version: int) -> int:
+    """The version of what replaces *version*, 0 being none.
+
+    A first one begins where no earlier record of this key can have been: by its version an outcome that comes late is told from
+    what was written since, although the record was deleted meanwhile.
+    """
+    return version + 1 if version else time.time_ns() // 1_000
 
 
 _METHODS: Final = ("load", "save", "delete", "lock", "keys", "aclose")

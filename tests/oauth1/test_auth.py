@@ -314,6 +314,7 @@ async def test_S_63_a_parameter_that_would_stand_twice_is_refused() -> None:
         ("on", "POST", {"data": {"a": "b"}}, None),
         ("draft", "POST", {"data": b"Hello World!"}, "Lve95gjOVATpfV8EL5X4nxwjKHE="),
         ("draft", "GET", {}, None),
+        ("draft", "DELETE", {}, "2jmj7l5rSw0yVb/vlWAYkK/YBwk="),
         ("draft", "GET", {"data": b"Hello World!"}, None),
         ("draft", "POST", {"data": {"a": "b"}}, None),
         ("draft", "POST", {"data": chunks}, None),
@@ -947,3 +948,82 @@ async def test_G_16_a_body_that_an_inner_middleware_rewrote_starts_from_the_orig
         async with ClientSession(middlewares=[auth, shout]) as session, session.post(wire.url, data=b"hey") as response:
             assert response.status == 200
         assert wire.bodies == [b"hey!"] * 2
+
+
+# What attacks found.
+
+
+@pytest.mark.aiohttp_versions
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_S_64_S_60_a_redirect_that_keeps_the_query_takes_none_of_ours_along(status: int, method: str) -> None:
+    async with record() as home, record() as abroad:
+        target = {"/abroad": f"{str(abroad.url).rstrip('/')}", "/slash": ""}
+
+        def reply(seen: Seen) -> bytes:
+            if seen.path not in target:
+                return answer(200)
+            return redirect(status, f"{target[seen.path]}{seen.path}/?{seen.query}")
+
+        home.reply = reply
+        auth = OAuth1Auth(client(placement="query"), TOKEN, origins=home.url)
+        async with ClientSession(middlewares=[auth]) as session:
+            async with session.request(method, f"{home.url}abroad?x=1&y") as response:
+                assert response.status == 200
+            assert abroad.seen[0].query == "x=1&y"
+            async with session.request(method, f"{home.url}slash?x=1"):
+                first, second = home.seen[-2:]
+        assert is_verified(first)
+        assert is_verified(second)
+        assert oauth_parameters(first)["oauth_nonce"] != oauth_parameters(second)["oauth_nonce"]
+        assert second.query.count("oauth_nonce=") == 1
+
+
+@pytest.mark.parametrize("query", ["my_oauth_signature=1", "u=http://x/?oauth_signature=abc"])
+async def test_S_64_a_name_that_only_ends_like_ours_opts_nobody_out(query: str) -> None:
+    async with record() as wire:
+        auth = OAuth1Auth(client(), TOKEN, origins=wire.url)
+        async with ClientSession(middlewares=[auth]) as session, session.get(URL(f"{wire.url}?{query}", encoded=True)):
+            assert is_verified(wire.seen[0])
+
+
+async def test_F_54_a_hundred_who_learn_of_a_wrong_clock_at_once_say_it_once(caplog: pytest.LogCaptureFixture) -> None:
+    clock, events = VirtualClock(1.7e9), list[Event]()
+    async with record(Skewed(clock, 7200.0, None)) as wire:
+        auth = OAuth1Auth(client(clock=clock), TOKEN, origins=wire.url, on_event=events.append)
+        async with ClientSession(middlewares=[auth]) as session:
+
+            async def one() -> int:
+                async with session.get(wire.url) as response:
+                    return response.status
+
+            assert set(await asyncio.gather(*(one() for _ in range(100)))) == {200}
+    assert [event.name for event in events] == ["clock_offset_learned"]
+    assert caplog.text.count("from ours") == 1
+
+
+async def test_S_61_a_trace_hook_makes_no_connection_for_plaintext_over_http() -> None:
+    async with record() as wire, ClientSession() as session:
+        auth = OAuth1Auth(client(signature_method="PLAINTEXT"), TOKEN, origins=lambda url: True, insecure_http=True)
+        session.trace_configs.append(auth.trace_config())
+        with pytest.raises(InsecureTransport, match="PLAINTEXT"):
+            await session.get(wire.url.with_host("0.0.0.0"))
+        assert wire.connections == 0
+
+
+async def test_S_61_plaintext_goes_through_no_proxy_in_the_clear() -> None:
+    async with record() as proxy:
+        auth = OAuth1Auth(client(signature_method="PLAINTEXT"), TOKEN, origins="http://localhost:9")
+        async with ClientSession(middlewares=[auth]) as session:
+            with pytest.raises(InsecureTransport, match="PLAINTEXT"):
+                await session.get("http://localhost:9/", proxy=proxy.url)
+        assert proxy.connections == 0
+
+
+async def test_S_63_the_form_placement_puts_no_form_under_another_label() -> None:
+    async with record() as wire:
+        auth = OAuth1Auth(client(placement="form"), TOKEN, origins=wire.url)
+        async with ClientSession(middlewares=[auth]) as session:
+            with pytest.raises(ConfigurationError, match="form"):
+                await session.post(wire.url, headers={"Content-Type": "application/json"})
+        assert wire.seen == []

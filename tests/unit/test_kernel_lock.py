@@ -125,7 +125,7 @@ async def test_S_23_a_lock_file_is_empty_its_owner_s_alone_and_stays(locks: Kern
 
 async def test_F_49_a_lock_whose_holder_was_killed_is_free_at_once(locks: KernelLocks, tmp_path: Path) -> None:
     async with another(tmp_path / "locks") as process:
-        with pytest.raises(StoreLockTimeout, match=r"more than 0 s.*when its holder is done or dead"):
+        with pytest.raises(StoreLockTimeout, match=r"could not be had within 0 s.*when its holder is done or dead"):
             async with locks.lock("a", wait=0.0):
                 pass
         process.kill()
@@ -329,3 +329,12 @@ def test_the_short_lock_is_waited_for_within_a_bound(tmp_path: Path, monkeypatch
         pass
     with exclusive(path, "a"):
         pass
+
+
+async def test_F_19_where_this_process_may_hold_no_more_locks_the_error_says_so(
+    locks: KernelLocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_lock, "_most", lambda: 0)
+    with pytest.raises(StoreLockTimeout, match=r"ulimit -n"):
+        async with locks.lock("k", wait=0.0):
+            pass

@@ -595,3 +595,12 @@ def test_a_path_that_is_none_is_refused_at_once(bad: object) -> None:
 
 def test_its_repr_is_its_path() -> None:
     assert repr(SQLiteStore("/var/lib/app/tokens.db")) == "SQLiteStore('/var/lib/app/tokens.db')"
+
+
+async def test_S_23_a_directory_for_everybody_is_no_place_and_is_not_to_be_changed(tmp_path: Path) -> None:
+    place = tmp_path / "tmp"
+    place.mkdir()
+    place.chmod(0o1777)
+    with pytest.raises(StoreError, match="for everybody: name a place in a directory of its own") as caught:
+        await SQLiteStore(place / "tokens.db").save("k", record(1), expected=0)
+    assert "chmod" not in str(caught.value)

@@ -17,6 +17,7 @@ WHOLE = State(
     "dead",
     owner="o",
     endpoint="https://as/token",
+    sign_in="5f",
     token=TOKEN,
     pending=Pending(3.0, "host:1"),
     cooldown_until=9.0,
