@@ -108,7 +108,8 @@ class OAuth1Tokens:
     :param store: where they are kept; a :class:`MemoryStore` if None.
     :param key: whose token it is: a string, or a callable that returns one, such as a ContextVar's ``get``. One that raises
         LookupError or returns None is a ConfigurationError, never somebody else's token.
-    :param client: whose tokens they are: to be named where several clients share a store, and for renewals.
+    :param client: whose tokens they are: to be named where several clients share a store, and for renewals. Two clients with
+        the same id, at two servers, need a store each.
     :param renewal_url: of the server's Token Request endpoint.
     :param cache_size: how many tokens are kept in memory besides the store.
     :raises ConfigurationError: where an argument can't work.
