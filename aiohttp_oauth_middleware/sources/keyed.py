@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ..client.client import Client
 from ..errors import (
-    ConfigurationError,
     ErrorResponse,
     InvalidClient,
     LoginRequired,
@@ -24,6 +23,7 @@ from ..errors import (
 from ..flight import Flight, Flights, Turns, finish
 from ..protocol.grants import Grant
 from ..token import Token
+from .asking import Asking, timeout_of
 from .held import BACKGROUND_JITTER, LEEWAY_JITTER, SURE, Held
 from .source import Login, Refusal, Wanted
 
@@ -38,11 +38,9 @@ __all__ = ("Common", "KeyedToken")
 T = TypeVar("T")
 
 NEVER: Final = -math.inf  # one object for all keys
-LOGIN_TIMEOUT: Final = 300.0
 NOTIFY_TIMEOUT: Final = 5.0
 # After a renewal in the background that failed without a cool-down of its own: the store, or a login that it would take.
 BACKGROUND_PAUSE: Final = 10.0
-LATCHES: Final = 10_000
 # A 401 without a reason is taken for an expired token only if the token is old enough to have expired.
 MINIMUM_AGE: Final = 10.0
 # A token refused so soon after its birth is a strike; after so many, 401s refresh no more until the cool-down is over.
@@ -57,6 +55,7 @@ class Common:
     """What the tokens of all keys have in common."""
 
     __slots__ = (
+        "asking",
         "background_refresh",
         "client",
         "events",
@@ -65,7 +64,6 @@ class Common:
         "leeway",
         "on_token",
         "owner",
-        "refused_logins",
         "resource",
         "shutdown_grace",
         "signed_out",
@@ -105,7 +103,7 @@ class Common:
         self.signed_out: dict[str, str | None] = {}
         # What a store would not take yet, and the version that it would follow.
         self.unwritten: dict[str, tuple[Token, int]] = {}
-        self.refused_logins: dict[tuple[str, bool], OAuthError] = {}
+        self.asking = Asking(client, events)
 
 
 class KeyedToken:
@@ -163,7 +161,7 @@ class KeyedToken:
             current = held is not None and held.token.access_token == refused.token.access_token
             if verdict == "more wanted" and (current or held is None):
                 _, login = await self._how()
-                if login is None or (self.key, True) in self._common.refused_logins:
+                if login is None or self._common.asking.refusal(self.key, step_up=True) is not None:
                     return refused.token
                 try:
                     return await self._by_login(login, refused.wanted, forced=True, step_up=True)
@@ -185,7 +183,7 @@ class KeyedToken:
 
     async def log_in(self) -> Token:
         """A new token, whatever there is; it lifts what a refused login had latched."""
-        self._forgive_logins()
+        self._common.asking.forgive(self.key)
         self._failure = None
         self._cooldown_until = NEVER
         grant, login = await self._how()
@@ -204,7 +202,7 @@ class KeyedToken:
             await self._slot.keep(token)
             self._changed()
             self._common.signed_out.pop(self.key, None)
-            self._forgive_logins()
+            self._common.asking.forgive(self.key)
             self._hold(token)
         await self._notify(token)
 
@@ -287,7 +285,7 @@ class KeyedToken:
             _, login = await self._how()
             if login is None or self._is_signed_out():
                 raise
-            if (refusal := self._common.refused_logins.get((self.key, False))) is not None:
+            if (refusal := self._common.asking.refusal(self.key, step_up=False)) is not None:
                 raise refusal.again() from error
             return await self._by_login(login, Wanted(), forced=False)
         except OAuthError:
@@ -443,10 +441,10 @@ class KeyedToken:
 
     async def _log_in(self, login: Login, wanted: Wanted, forced: bool, step_up: bool) -> Token:
         try:
-            async with self._common.store.lock(f"{self._slot.key} login", wait=getattr(login, "timeout", LOGIN_TIMEOUT)):
+            async with self._common.store.lock(f"{self._slot.key} login", wait=timeout_of(login)):
                 if not forced and (found := await self._from_store()) is not None and found.usable(self._clock):
                     return found.token  # somebody signed in meanwhile
-                token = await self._ask(login, wanted, step_up)
+                token = await self._common.asking.ask(login, wanted, self.key, step_up=step_up)
                 # Under the lock still, so that whoever waits for it finds the token; and to its end, for the login is spent.
                 try:
                     await finish(lambda: self.save(token), self._common.shutdown_grace)
@@ -459,38 +457,6 @@ class KeyedToken:
             raise StoreError(f"the token store raised {type(error).__name__}").about(self.key) from error
         self._emit("login_succeeded")
         return token
-
-    async def _ask(self, login: Login, wanted: Wanted, step_up: bool) -> Token:
-        """What the Login yields; what it raises is one of our errors, and latched where another try would not help."""
-        timeout = getattr(login, "timeout", LOGIN_TIMEOUT)
-        self._emit("login_started")
-        try:
-            async with asyncio.timeout(timeout):
-                token = await login(self._common.client, wanted)
-            if not isinstance(token, Token):
-                raise ConfigurationError("the Login returned no Token")
-        except OAuthError as error:
-            self._refused_login(error, step_up)
-            raise
-        except TimeoutError:
-            raise self._refused_login(LoginRequired(f"nobody signed in within {timeout:g} s"), step_up) from None
-        except Exception as error:
-            raise self._refused_login(LoginRequired(f"the Login raised {type(error).__name__}"), step_up) from error
-        return token
-
-    def _refused_login(self, error: OAuthError, step_up: bool) -> OAuthError:
-        """Latch *error*, so that a fleet of requests doesn't ask a person again and again."""
-        latched = self._common.refused_logins
-        if not error.retryable:
-            latched[self.key, step_up] = error.again()
-            while len(latched) > LATCHES:
-                del latched[next(iter(latched))]
-        self._emit("login_failed", error)
-        return error.about(self.key)
-
-    def _forgive_logins(self) -> None:
-        for step_up in (False, True):
-            self._common.refused_logins.pop((self.key, step_up), None)
 
     # What memory and the store hold.
 

@@ -31,7 +31,7 @@ from aiohttp_oauth_middleware import (
 )
 from aiohttp_oauth_middleware.protocol.challenge import Challenge
 from aiohttp_oauth_middleware.protocol.endpoint import EndpointResponse
-from aiohttp_oauth_middleware.sources import keyed
+from aiohttp_oauth_middleware.sources import asking, keyed
 from aiohttp_oauth_middleware.sources.held import Held
 from aiohttp_oauth_middleware.sources.state import Pending, State
 from aiohttp_oauth_middleware.stores.store import Lock, Record
@@ -1024,7 +1024,7 @@ async def test_F_51_a_store_that_fails_in_the_lock_of_a_login_is_no_refusal_of_t
             assert caught.value.__cause__ is error
             assert caught.value.key_id == "2bd806c9"
     assert somebody.wanted == []
-    assert tokens._common.refused_logins == {}
+    assert tokens._common.asking._refusals == {}
     assert tokens.counts["login_failed"] == 0
     store.error = None
     await tokens.token()
@@ -1055,14 +1055,14 @@ async def test_F_51_a_login_whose_result_cannot_be_stored_is_used_and_the_person
 async def test_I6_what_is_latched_is_bounded_and_the_latest_stays(
     server: StrictServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyed, "LATCHES", 10)
+    monkeypatch.setattr(asking, "LATCHES", 10)
     somebody = Somebody(server)
     somebody.error = LoginRequired("no")
     tokens = Tokens(DirectClient(server), somebody, cache_size=5)
     for number in range(100):
         with pytest.raises(LoginRequired):
             await tokens.for_key(f"user-{number}").token()
-    assert len(tokens._common.refused_logins) == 10
+    assert len(tokens._common.asking._refusals) == 10
     asked = len(somebody.wanted)
     with pytest.raises(LoginRequired):
         await tokens.for_key("user-99").token()
