@@ -380,6 +380,11 @@ async def test_clean_up_says_what_it_needs_and_what_fails(
     store.failing = lambda number: store.calls[-1] == "delete"
     with pytest.raises(StoreError, match="OSError"):
         await tokens.clean_up(older_than=1.0)
+    store.error = StoreError("it is down")
+    store.error.retryable = True
+    store.failing = lambda number: store.calls[-1] == "load"
+    with pytest.raises(StoreError, match="it is down"):
+        await tokens.clean_up(older_than=1.0)
 
 
 # Grants that depend on the key.
