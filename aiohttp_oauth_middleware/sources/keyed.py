@@ -214,13 +214,14 @@ class KeyedToken:
             await self._settle()
             await self._slot.sign_out(self._revoke_at_server, now=self._clock.time())
             self._sign_out_here()
+            self._remember_unwritten(None)
             # From now on the store says it, and says too when somebody signs in again elsewhere.
             self._common.signed_out.pop(self.key, None)
         self._emit("signed_out")
 
     def _sign_out_here(self) -> None:
         self._common.signed_out.setdefault(self.key, None)
-        self._changed()
+        self._written += 1
         self.held = None
 
     async def _revoke_at_server(self, state: State) -> None:
@@ -231,14 +232,17 @@ class KeyedToken:
         if (await client.metadata()).revocation_endpoint is None:
             _log.warning("%r has no revocation endpoint: the tokens are dropped here, and live on there", client)
             return
-        if state.token.refresh_token:
-            await client.revoke(state.token.refresh_token, "refresh_token")
-        try:
-            await client.revoke(state.token.access_token, "access_token")
-        except ErrorResponse as error:
-            # RFC 7009 section 2.2.1: some servers revoke refresh tokens only, and the access token with them.
-            if error.error != "unsupported_token_type":
-                raise
+        # A newer one that the store would not take is the one that counts at the server.
+        unwritten = self._common.unwritten.get(self.key)
+        for token in (unwritten[0], state.token) if unwritten is not None else (state.token,):
+            if token.refresh_token:
+                await client.revoke(token.refresh_token, "refresh_token")
+            try:
+                await client.revoke(token.access_token, "access_token")
+            except ErrorResponse as error:
+                # RFC 7009 section 2.2.1: some servers revoke refresh tokens only, and the access token with them.
+                if error.error != "unsupported_token_type":
+                    raise
 
     async def forget(self) -> None:
         """Drop it here, without telling the server."""

@@ -83,6 +83,20 @@ async def test_F_50_P0_what_the_store_would_not_take_is_known_though_the_user_fe
     assert server.reuses == 0
 
 
+async def test_S_27_F_50_a_sign_out_revokes_the_newer_token_that_the_store_would_not_take() -> None:
+    server, store = StrictServer(VirtualClock(), lifetime=60.0), FullStore()
+    tokens = Tokens(DirectClient(server), store=store)
+    await tokens.save(server.sign_in().replace(expires_at=server.clock.time()))
+    store.full = True
+    newest = await tokens.token()
+    await tokens.aclose()
+    store.full = False
+    await tokens.revoke()
+    assert server.revoked[0] == newest.refresh_token
+    assert not server.is_current(newest.refresh_token)
+    assert tokens._common.unwritten == {}
+
+
 async def test_S_27_who_signed_in_again_elsewhere_is_let_in_though_the_sign_out_here_could_not_be_finished() -> None:
     server, (here, elsewhere) = workers()
     await here.save(server.sign_in())
