@@ -99,10 +99,13 @@ class OAuth1Auth:
             return await handler(request)
         body = request.body  # as it is now: a middleware inside of us may put another one there
         offset = self._signer.clocks.offset(url)
-        # No response is kept in a local across an await: a traceback that shows locals would show its cookies.
-        refused = Refused(await self._send(request, handler, token, offset))
-        if refused.response.status in _REFUSALS:
-            await self._after_refusal(request, handler, refused, token, body, offset)
+        response = await self._send(request, handler, token, offset)
+        if response.status not in _REFUSALS:
+            return response
+        # Not kept in a local across an await: a traceback that shows locals would show its cookies.
+        refused = Refused(response)
+        del response
+        await self._after_refusal(request, handler, refused, token, body, offset)
         return refused.response
 
     def trace_config(self) -> TraceConfig:

@@ -92,8 +92,9 @@ class Signer:
         RFC 5849 section 3.4.4: "The "PLAINTEXT" method does not employ a signature algorithm. It MUST be used with a
         transport-layer mechanism such as TLS or SSL".
         """
-        local = is_loopback(url.raw_host) and through is None
-        if self.method.name == "PLAINTEXT" and url.scheme not in ("https", "wss") and not local:
+        if self.method.name != "PLAINTEXT" or url.scheme in ("https", "wss"):
+            return
+        if through is not None or not is_loopback(url.raw_host):
             raise InsecureTransport(f"{name} is plain {url.scheme}, and PLAINTEXT sends both secrets: use https or HMAC-SHA256")
 
     def known_secret(self) -> str:
