@@ -212,7 +212,8 @@ def _is_hash(name: str) -> bool:
 
 @lru_cache(256)
 def _keyed(hash_name: str, client_secret: str, token_secret: str) -> hmac.HMAC:
-    # To find the algorithm and to take the key in is more work than the text, which is so short.
+    # To find the algorithm and to take the key in is more work than the text, which is so short. So the last 256 keys are kept,
+    # for as long as the process lives.
     return hmac.new(signing_key(client_secret, token_secret).encode(), digestmod=hash_name)
 
 

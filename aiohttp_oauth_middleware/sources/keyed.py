@@ -98,7 +98,7 @@ class Common:
         self.on_token = on_token
         self.flights: Flights[Token] = Flights()
         self.turns = Turns()
-        # Not on the KeyedToken, for those are dropped when the cache is full.
+        # These are not on the KeyedToken, for those are dropped when the cache is full.
         # Which sign-in was ended, where that is known, by key.
         self.signed_out: dict[str, str | None] = {}
         # What a store would not take yet, and the version that it would follow.
@@ -140,7 +140,6 @@ class KeyedToken:
         self._strikes_until = NEVER
         # How often save(), revoke() and forget() came: what a flight brings that began before is older than what they left.
         self._written = 0
-        # What a flight brought and the store would not take, and which version of the record that replaces.
 
     def ready(self) -> Token | None:
         """The token in memory, if it is fresh by both clocks."""
@@ -487,7 +486,7 @@ class KeyedToken:
         flight.land(token)
 
     async def _check_signed_out_anywhere(self) -> None:
-        """The same, but for somebody who signed in again at another process while the sign-out here could not be finished."""
+        """The same, but for whoever signed in again elsewhere after a sign-out here that could not be finished."""
         ended = self._common.signed_out.get(self.key)
         if ended is not None:
             state = await self._slot.load()
